@@ -1,0 +1,1 @@
+"""Where did every byte of this model file come from, and why is that one bigger?"""

@@ -1,0 +1,36 @@
+"""Untrusted text made safe to print: control, bidirectional and zero-width characters escaped."""
+
+from __future__ import annotations
+
+import unicodedata
+
+# Cc controls, Cf format characters (bidi overrides, zero-width), Cs lone surrogates, Co private
+# use, Cn unassigned, Zl and Zp line and paragraph separators.
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def visible(text: str) -> str:
+    """``text`` with every character that could move a cursor or hide itself written as an escape.
+
+    A backslash stays as it is: the result is for reading, not for parsing back.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character
+        if unicodedata.category(character) not in _UNSAFE_CATEGORIES
+        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in text
+    )
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """``visible`` text cut in the middle to ``limit`` characters, for messages."""
+    if len(text) > 2 * limit:
+        # Escaping first would cost as much as the hostile name is long.
+        text = text[:limit] + "…" + text[-limit:]
+    text = visible(text)
+    if len(text) <= limit:
+        return text
+    half = (limit - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"

@@ -1,0 +1,251 @@
+"""Everything one artifact contains, whatever its format: files and spans, storages, tensors, nodes.
+
+A storage owns bytes; a tensor is a named, typed, shaped view of one and owns none, so tied weights
+are counted once. This module knows no file format and reads nothing; a storage carries the handle
+its elements can be read through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from sizeforensics.dtypes import DType
+from sizeforensics.errors import LawBroken
+from sizeforensics.source import Source
+from sizeforensics.spans import TENSOR_DATA, Integers, Owners, Spans, sum_by
+
+USES = (
+    "weight",  # a parameter or an initializer
+    "buffer",  # state that is not trained: batch-norm statistics, masks
+    "constant",  # data the program holds: Constant nodes, attributes, TorchScript constants
+    "optimizer-state",
+    "ema-copy",
+    "quantization-parameters",
+    "sparse-index",
+    "unreferenced",  # nothing in the artifact reads it
+)
+"""What a tensor is for, as far as the format says."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of an artifact, tiled by its spans."""
+
+    path: str
+    spans: Spans
+
+    @property
+    def nbytes(self) -> int:
+        return self.spans.size
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Stored bytes that hold tensor elements.
+
+    ``stored_bytes`` is what the file spends on the elements; ``nbytes`` what they are once inflated
+    or decoded. They differ only where ``encoding`` is ``deflate`` (a compressed record) or
+    ``typed`` (ONNX typed fields); ``raw`` bytes are the elements themselves.
+    """
+
+    name: str
+    file: int
+    """Index into ``Inventory.files``."""
+    offset: int
+    """Where the first stored byte is in that file."""
+    stored_bytes: int
+    nbytes: int
+    payload: Source | None
+    """``nbytes`` little-endian bytes; None where the bytes are missing or may not be read."""
+    encoding: str = "raw"
+
+    def __post_init__(self) -> None:
+        if self.payload is not None and self.payload.size != self.nbytes:
+            raise LawBroken(
+                f"storage {self.name!r} has {self.nbytes:,} bytes, its payload "
+                f"{self.payload.size:,}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A named view of a storage: ``shape``, ``strides`` and ``offset`` count elements.
+
+    ``storage`` is an index into ``Inventory.storages``; None when the tensor has no bytes here
+    (a meta tensor, a record that is missing, external data that may not be opened).
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+    storage: int | None
+    use: str
+    scope: str = ""
+    """Where it lives: the top-level key of a checkpoint, the path of an ONNX subgraph."""
+
+    @property
+    def elements(self) -> int:
+        """Number of elements; 1 for shape ``()``."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements written out, whatever is stored."""
+        return self.dtype.nbytes(self.elements)
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the elements lie in C order without gaps."""
+        return self.elements == 0 or self.strides == c_strides(self.shape) or all(
+            size == 1 or stride == expected
+            for size, stride, expected in zip(
+                self.shape, self.strides, c_strides(self.shape), strict=True
+            )
+        )
+
+
+def c_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides in elements of a contiguous tensor of this shape."""
+    strides = [1] * len(shape)
+    for axis in range(len(shape) - 2, -1, -1):
+        strides[axis] = strides[axis + 1] * max(shape[axis + 1], 1)
+    return tuple(strides)
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """The operators of every graph of an artifact, as columns of equal length.
+
+    ``ops`` indexes ``op_names``; ``starts`` and ``ends`` bound the encoded node in file 0, ``scopes``
+    indexes ``scope_names`` (the path of the graph it belongs to). Edges are two more columns each:
+    ``read_nodes[i]`` reads the value ``values[read_values[i]]``, in the order of its inputs, and
+    ``write_nodes`` / ``write_values`` likewise for outputs.
+    """
+
+    names: list[str]
+    op_names: list[str]
+    ops: Integers
+    starts: Integers
+    ends: Integers
+    scope_names: list[str]
+    scopes: Integers
+    values: list[str]
+    read_nodes: Integers
+    read_values: Integers
+    write_nodes: Integers
+    write_values: Integers
+
+    def __len__(self) -> int:
+        return len(self.ops)
+
+    @classmethod
+    def none(cls) -> Nodes:
+        """The nodes of an artifact that has no graph."""
+        empty = np.zeros(0, dtype=np.int64)
+        return cls([], [], empty, empty, empty, [], empty, [], empty, empty, empty, empty)
+
+    def count_and_bytes_by_op(self) -> list[tuple[str, int, int]]:
+        """(operator, number of nodes, bytes of their encodings), most bytes first."""
+        counts = np.bincount(self.ops, minlength=len(self.op_names)).tolist()
+        nbytes = sum_by(self.ops, self.ends - self.starts, len(self.op_names)).tolist()
+        rows = zip(self.op_names, counts, nbytes, strict=True)
+        return sorted(rows, key=lambda row: (-row[2], row[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A pickled module: ``path`` from the checkpoint's root, class, and its plain attributes."""
+
+    path: str
+    class_path: str
+    attributes: dict[str, int | float | str | bool | None]
+    tensors: dict[str, int]
+    """Its own parameters and buffers: attribute name to index into ``Inventory.tensors``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A member of an archive: ``stored_bytes`` in the file, ``nbytes`` once inflated."""
+
+    name: str
+    role: int
+    stored_bytes: int
+    nbytes: int
+
+    @property
+    def compressed(self) -> bool:
+        return self.stored_bytes != self.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Everything one artifact contains. Raises LawBroken when its storages and spans disagree."""
+
+    path: str
+    format: str
+    files: tuple[File, ...]
+    owners: Owners
+    storages: tuple[Storage, ...] = ()
+    tensors: tuple[Tensor, ...] = ()
+    nodes: Nodes = field(default_factory=Nodes.none)
+    modules: tuple[Module, ...] = ()
+    records: tuple[Record, ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
+    """Facts a reader wants to see: producer, opset, versions, properties."""
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        spans = sum(int(file.spans.bytes_by_role()[TENSOR_DATA]) for file in self.files)
+        storages = sum(storage.stored_bytes for storage in self.storages)
+        if spans != storages:
+            raise LawBroken(
+                f"{self.path}: tensor-data spans hold {spans:,} bytes, storages {storages:,}"
+            )
+        for tensor in self.tensors:
+            if tensor.storage is not None and not 0 <= tensor.storage < len(self.storages):
+                raise LawBroken(f"{self.path}: tensor {tensor.name!r} views no storage")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files of the artifact."""
+        return sum(file.nbytes for file in self.files)
+
+    def bytes_by_role(self) -> npt.NDArray[np.int64]:
+        """Bytes of each role over all files, in the order of ``ROLES``."""
+        total = np.zeros_like(self.files[0].spans.bytes_by_role())
+        for file in self.files:
+            total += file.spans.bytes_by_role()
+        return total
+
+    def bytes_by_subject(self) -> dict[tuple[int, str], tuple[int, int]]:
+        """(role, owner's subject) to (bytes, number of spans), for every role, over all files."""
+        totals: dict[tuple[int, str], tuple[int, int]] = {}
+        subject_ids: dict[str, int] = {}
+        ids = np.array(
+            [subject_ids.setdefault(subject, len(subject_ids)) for subject in self.owners.subjects],
+            dtype=np.int64,
+        )
+        subjects = list(subject_ids)
+        for file in self.files:
+            spans = file.spans
+            if not len(spans):
+                continue
+            keys = spans.roles.astype(np.int64) * len(subjects) + ids[spans.owners]
+            unique, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+            nbytes = sum_by(inverse, spans.ends - spans.starts, len(unique))
+            for key, size, count in zip(
+                unique.tolist(), nbytes.tolist(), counts.tolist(), strict=True
+            ):
+                at = (key // len(subjects), subjects[key % len(subjects)])
+                before = totals.get(at, (0, 0))
+                totals[at] = (before[0] + size, before[1] + count)
+        return totals

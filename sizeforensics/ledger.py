@@ -1,0 +1,75 @@
+"""The rows of a diff, and the law that they sum exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sizeforensics.causes import CAUSES
+from sizeforensics.errors import LawBroken
+
+EVIDENCE = ("proved", "parsed", "inferred", "unexplained")
+
+
+class Place(NamedTuple):
+    """Where one side of a row is stored: file index and offset of the first byte.
+
+    ``bytes`` are the stored bytes of the whole tensor, not the row's share of them.
+    """
+
+    name: str
+    file: int
+    offset: int
+    bytes: int
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Row(NamedTuple):
+    """Bytes before and after that one cause explains for one subject.
+
+    ``before_bytes`` can be negative where a cause gives bytes back, as compression does; the
+    rows of a diff still sum to the sizes of the artifacts.
+    """
+
+    cause: str
+    label: str
+    subject: str
+    before_bytes: int
+    after_bytes: int
+    evidence: str
+    how: str
+    count: int = 1
+    """Tensors, nodes or spans the row stands for."""
+    elements: int = 0
+    """Tensor elements matched; 0 where the row is not about a matched tensor."""
+    before: Place | None = None
+    after: Place | None = None
+
+    @property
+    def delta_bytes(self) -> int:
+        return self.after_bytes - self.before_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The diff of two artifacts as rows that sum to their sizes.
+
+    Raises LawBroken unless the sums of ``before_bytes`` and ``after_bytes`` are exactly the sizes
+    of the two artifacts and every cause and kind of evidence is one of the catalogue.
+    """
+
+    before_bytes: int
+    after_bytes: int
+    rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        for side, size in (("before", self.before_bytes), ("after", self.after_bytes)):
+            total = sum(getattr(row, f"{side}_bytes") for row in self.rows)
+            if total != size:
+                raise LawBroken(
+                    f"the rows of the ledger hold {total:,} bytes {side}, the artifact {size:,}"
+                )
+        for row in self.rows:
+            if row.cause not in CAUSES or row.evidence not in EVIDENCE:
+                raise LawBroken(f"row {row.subject!r} has cause {row.cause!r}, {row.evidence!r}")

@@ -1,0 +1,34 @@
+"""Guards against hostile input: what a reader does at most before it refuses a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Upper bounds of the readers; each is checked with ``>``, so the value itself is allowed."""
+
+    archive_entries: int = 1_000_000
+    """Records of one ZIP archive."""
+    inflated_bytes: int = 4 << 30
+    """Bytes a deflated tensor record may inflate to."""
+    pickle_bytes: int = 256 << 20
+    """Bytes of one pickle stream, inflated."""
+    pickle_opcodes: int = 20_000_000
+    """Opcodes of one pickle stream."""
+    pickle_stack: int = 1_000_000
+    """Depth of the pickle machine's stack and of nested containers on it."""
+    pickle_memo: int = 5_000_000
+    """Entries of the pickle machine's memo."""
+    protobuf_nesting: int = 100
+    """Depth of nested protobuf messages; 100 is the default of every protobuf runtime."""
+    graph_nodes: int = 5_000_000
+    """Nodes of one ONNX model, subgraphs and functions included."""
+    structure_bytes: int = 1 << 30
+    """Bytes of an ONNX file that are not tensor payload."""
+    tensor_rank: int = 1_024
+    """Dimensions of one tensor."""
+
+
+DEFAULT_LIMITS = Limits()

@@ -1,0 +1,1 @@
+"""Which tensor became which, and the proof."""
