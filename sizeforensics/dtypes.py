@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-AnyArray = npt.NDArray[np.generic]
+AnyArray = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def opaque(name: str, bits: int) -> DType:
 
 
 @cache
-def numpy_dtype(name: str) -> np.dtype[np.generic] | None:
+def numpy_dtype(name: str) -> np.dtype[Any] | None:
     """The little-endian numpy type of one unpacked element; None where there is none."""
     dtype = DTYPES.get(name)
     if dtype is None or dtype.kind == "opaque" or name == "complex32" or dtype.bits == 1:
@@ -62,7 +63,8 @@ def numpy_dtype(name: str) -> np.dtype[np.generic] | None:
     if dtype.bits < 8 or name.startswith(("bfloat", "float8", "float4")):
         import ml_dtypes  # onnx depends on it; 20 ms, so only when such a type occurs
 
-        return np.dtype(getattr(ml_dtypes, name))
+        narrow: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return narrow
     return np.dtype(name).newbyteorder("<")
 
 

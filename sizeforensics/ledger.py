@@ -39,7 +39,7 @@ class Row(NamedTuple):
     after_bytes: int
     evidence: str
     how: str
-    count: int = 1
+    members: int = 1
     """Tensors, nodes or spans the row stands for."""
     elements: int = 0
     """Tensor elements matched; 0 where the row is not about a matched tensor."""
