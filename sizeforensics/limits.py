@@ -11,8 +11,10 @@ class Limits:
 
     archive_entries: int = 1_000_000
     """Records of one ZIP archive."""
+    archive_directory_bytes: int = 256 << 20
+    """Bytes of the directory of one ZIP archive, which is read as a whole."""
     inflated_bytes: int = 4 << 30
-    """Bytes a deflated tensor record may inflate to."""
+    """Bytes the deflated records of one archive may inflate to together."""
     pickle_bytes: int = 256 << 20
     """Bytes of one pickle stream, inflated."""
     pickle_opcodes: int = 20_000_000
