@@ -178,6 +178,8 @@ class Record:
 
     name: str
     role: int
+    subject: str
+    """The subject under which its stored bytes are summed, see ``Owners``."""
     stored_bytes: int
     nbytes: int
 

@@ -1,1 +1,46 @@
-"""Which tensor became which, and the proof."""
+"""Which tensor became which, and the proof: tiers of falling strength over what is still free."""
+
+from __future__ import annotations
+
+from sizeforensics.fingerprints import Advance, fingerprints, silent
+from sizeforensics.inventory import Inventory
+from sizeforensics.matching import content, folds, names
+from sizeforensics.matching.pairing import Copy, Fold, Match, Matching, Pairing
+from sizeforensics.matching.units import Unit, units_of
+from sizeforensics.views import cover
+
+__all__ = ["Copy", "Fold", "Match", "Matching", "find_copies", "match"]
+
+
+def match(before: Inventory, after: Inventory, advance: Advance = silent) -> Matching:
+    """Match the tensors of two artifacts by content, then by name where content differs.
+
+    ``advance`` is called with the number of payload bytes read so far by the first pass.
+    """
+    pairing = Pairing((before, after), (_survey(before, 0, advance), _survey(after, 1, advance)))
+    groups = content.group_by_content(pairing)
+    content.match_in_order(pairing, groups)
+    folds.match_folded(pairing)
+    content.match_permuted(pairing, groups)
+    content.place_copies(pairing, groups, lone=False)
+    names.match_equal_names(pairing)
+    content.match_trivial(pairing, groups)
+    content.place_copies(pairing, groups, lone=False)
+    names.match_inferred(pairing)
+    content.place_copies(pairing, groups, lone=True)
+    return pairing.result()
+
+
+def find_copies(inventory: Inventory, units: list[Unit]) -> tuple[Copy, ...]:
+    """The tensors of one artifact that hold, cast or permuted, what another one holds already."""
+    pairing = Pairing((inventory, inventory), (units, []))
+    groups = content.group_by_content(pairing)
+    content.match_in_order(pairing, groups)
+    content.match_permuted(pairing, groups)
+    content.place_copies(pairing, groups, lone=True)
+    return pairing.result().copies
+
+
+def _survey(inventory: Inventory, side: int, advance: Advance) -> list[Unit]:
+    coverage = cover(inventory)
+    return units_of(inventory, coverage, fingerprints(inventory, coverage, advance), side)

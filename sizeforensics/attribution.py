@@ -1,0 +1,291 @@
+"""Two inventories and their matching become a ledger that sums exactly."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sizeforensics.inventory import Inventory, Record, Tensor
+from sizeforensics.ledger import Ledger, Place, Row
+from sizeforensics.matching import Copy, Fold, Match, Matching
+from sizeforensics.spans import ROLES, TENSOR_DATA, UNCLAIMED
+from sizeforensics.views import Coverage, cover
+
+NO_REFERENCE = "nothing in the artifact refers to it"
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One artifact with what each of its tensors claims; ``after`` says which column it fills."""
+
+    inventory: Inventory
+    coverage: Coverage
+    after: bool
+
+    @classmethod
+    def of(cls, inventory: Inventory, *, after: bool) -> Side:
+        return cls(inventory, cover(inventory), after)
+
+    def row(
+        self, cause: str, subject: str, amount: int, evidence: str, how: str,
+        *, label: str = "", members: int = 1, place: Place | None = None, elements: int = 0,
+    ) -> Row:
+        """A row with bytes on this side only."""
+        before, after = (0, amount) if self.after else (amount, 0)
+        places = (None, place) if self.after else (place, None)
+        return Row(cause, label, subject, before, after, evidence, how, members, elements, *places)
+
+    def place(self, index: int) -> Place:
+        """Where a tensor of this side is stored."""
+        tensor = self.inventory.tensors[index]
+        claimed = int(self.coverage.claimed[index])
+        if tensor.storage is None:
+            return Place(tensor.name, 0, 0, claimed, tensor.dtype.name, tensor.shape)
+        storage = self.inventory.storages[tensor.storage]
+        offset = storage.offset
+        if storage.encoding == "raw":
+            offset += tensor.offset * tensor.dtype.bits // 8
+        return Place(tensor.name, storage.file, offset, claimed, tensor.dtype.name, tensor.shape)
+
+    def claimed_elements(self, index: int) -> int:
+        """Elements a tensor is the first to view; fewer than it has when it broadcasts."""
+        tensor = self.inventory.tensors[index]
+        return min(int(self.coverage.claimed[index]) * 8 // tensor.dtype.bits, tensor.elements)
+
+
+def attribute(before: Inventory, after: Inventory, matching: Matching) -> Ledger:
+    """Give every byte of both artifacts to one cause, in the order that the catalogue asks for.
+
+    Raises LawBroken when the rows do not sum to the sizes of the artifacts.
+    """
+    sides = Side.of(before, after=False), Side.of(after, after=True)
+    placed: tuple[set[int], set[int]] = (set(), set())
+    rows: list[Row] = []
+    for match in matching.matches:
+        rows += _matched(sides, match)
+        placed[0].add(match.before)
+        placed[1].add(match.after)
+    for copy in matching.copies:
+        rows.append(_copied(sides, copy))
+        placed[copy.side].add(copy.tensor)
+    for fold in matching.folds:
+        rows.append(_folded(sides, fold))
+        placed[fold.side].add(fold.tensor)
+    for side in (0, 1):
+        averaged = _twins_of_averaged(sides[side].inventory, matching, placed[side], side)
+        for index in range(len(sides[side].inventory.tensors)):
+            if index not in placed[side] and sides[side].coverage.claimed[index]:
+                rows.append(_alone(sides[side], index, averaged=index in averaged))
+        rows += _slack(sides[side])
+        rows += _encodings(sides[side], placed[side])
+    rows += _structure(sides)
+    rows.sort(key=lambda row: (row.cause, row.label, -abs(row.delta_bytes), row.subject))
+    return Ledger(before.nbytes, after.nbytes, tuple(rows))
+
+
+# Tensors
+
+
+def _matched(sides: tuple[Side, Side], match: Match) -> Iterator[Row]:
+    """What both sides hold, and how the rest of a pair splits into dtype and element count."""
+    one = sides[0].inventory.tensors[match.before]
+    two = sides[1].inventory.tensors[match.after]
+    claims = sides[0].coverage.claimed[match.before], sides[1].coverage.claimed[match.after]
+    common = min(sides[0].claimed_elements(match.before), sides[1].claimed_elements(match.after))
+    wide = one.dtype.nbytes(common), two.dtype.nbytes(common)
+    carried = min(wide)
+    places = sides[0].place(match.before), sides[1].place(match.after)
+
+    def row(cause: str, label: str, amounts: tuple[int, int]) -> Row:
+        return Row(
+            cause, label, two.name, *amounts, match.evidence, match.how, 1, common, *places
+        )
+
+    yield row("carried", "", (carried, carried))
+    if one.dtype.name != two.dtype.name:
+        label = f"{one.dtype.name} -> {two.dtype.name}"
+        yield row("dtype", label, (wide[0] - carried, wide[1] - carried))
+    rest = int(claims[0]) - wide[0], int(claims[1]) - wide[1]
+    if any(rest):
+        cause = "densified" if one.elements == two.elements else "shape"
+        yield row(cause, "", rest)
+
+
+def _copied(sides: tuple[Side, Side], copy: Copy) -> Row:
+    side = sides[copy.side]
+    original = sides[copy.of_side].inventory.tensors[copy.of_tensor].name
+    where = "" if copy.of_side == copy.side else " of the other side"
+    return side.row(
+        "duplicate", _name(side, copy.tensor), int(side.coverage.claimed[copy.tensor]), "proved",
+        f"copy of {original}{where}: {copy.how}", place=side.place(copy.tensor),
+        elements=side.claimed_elements(copy.tensor),
+    )
+
+
+def _folded(sides: tuple[Side, Side], fold: Fold) -> Row:
+    side = sides[fold.side]
+    into = sides[1 - fold.side].inventory.tensors[fold.into].name
+    return side.row(
+        "folded", _name(side, fold.tensor), int(side.coverage.claimed[fold.tensor]), "proved",
+        f"{fold.how} {into}", place=side.place(fold.tensor),
+        elements=side.claimed_elements(fold.tensor),
+    )
+
+
+_USE_ROWS = {
+    "optimizer-state": ("optimizer-state", "parsed", "held under the optimizer's key"),
+    "quantization-parameters": (
+        "quantization-parameters", "parsed", "scales or shifts another tensor"),
+    "unreferenced": ("unreferenced", "proved", NO_REFERENCE),
+    "ema-copy": ("ema-copy", "inferred", "a network of the same names and shapes under another key"),
+    "sparse-index": ("sparse-index", "parsed", "indices of a sparse tensor"),
+    "constant": ("constant", "parsed", "stored by the program as a constant"),
+}  # fmt: skip
+
+
+def _alone(side: Side, index: int, *, averaged: bool) -> Row:
+    """A tensor that corresponds to nothing on the other side: its use says why it is there."""
+    tensor = side.inventory.tensors[index]
+    use = "ema-copy" if averaged else tensor.use
+    cause, evidence, how = _USE_ROWS.get(
+        use, ("unmatched", "parsed", "no tensor of the other side equals it or has its name")
+    )
+    if cause == "unmatched" and _baked(side.inventory, tensor):
+        cause, how = "constant", "an initializer that the exporter made"
+    return side.row(
+        cause, tensor.name, int(side.coverage.claimed[index]), evidence, how,
+        place=side.place(index), elements=side.claimed_elements(index),
+    )
+
+
+def _baked(inventory: Inventory, tensor: Tensor) -> bool:
+    """Whether an initializer is data of the program rather than a weight of the model.
+
+    Exporters name what they fold or lift themselves, with characters no module path has, and
+    integers are shapes, axes and indices.
+    """
+    return len(inventory.nodes) > 0 and (
+        tensor.dtype.kind in ("int", "uint", "bool") or "::" in tensor.name or "/" in tensor.name
+    )
+
+
+def _twins_of_averaged(
+    inventory: Inventory, matching: Matching, placed: set[int], side: int
+) -> set[int]:
+    """Tensors of the network whose averaged copy is what the other side holds.
+
+    One of the two networks is the further copy; it is the one that the other side does not have.
+    """
+    taken = {match[side] for match in matching.matches}
+    scopes: dict[str, set[str]] = defaultdict(set)
+    for index in taken:
+        tensor = inventory.tensors[index]
+        if tensor.use == "ema-copy":
+            scopes[tensor.scope].add(tensor.name.removeprefix(tensor.scope))
+    if not scopes:
+        return set()
+    twins = set().union(*scopes.values())
+    return {
+        index
+        for index, tensor in enumerate(inventory.tensors)
+        if index not in placed
+        and tensor.use in ("weight", "buffer")
+        and tensor.scope
+        and tensor.name.removeprefix(tensor.scope) in twins
+    }
+
+
+def _slack(side: Side) -> Iterator[Row]:
+    for number, storage in enumerate(side.inventory.storages):
+        amount = int(side.coverage.slack[number])
+        if amount:
+            place = Place(storage.name, storage.file, storage.offset, storage.stored_bytes, "", ())
+            yield side.row(
+                "storage-slack", storage.name, amount, "proved", "no tensor views these bytes",
+                place=place,
+            )
+
+
+def _encodings(side: Side, placed: set[int]) -> Iterator[Row]:
+    """What storages cost or save against raw elements.
+
+    Where a tensor is matched that difference has a cause of its own. Where none is, the bytes stay
+    with the cause that explains the tensor: it is there, however it is written.
+    """
+    viewers: dict[int, int] = {}
+    for index, tensor in enumerate(side.inventory.tensors):
+        if tensor.storage is not None and side.coverage.claimed[index]:
+            known = viewers.setdefault(tensor.storage, index)
+            if known not in placed and index in placed:
+                viewers[tensor.storage] = index
+    for number, storage in enumerate(side.inventory.storages):
+        amount = storage.stored_bytes - storage.nbytes
+        if amount:
+            index = viewers.get(number)
+            if index is None:
+                cause, evidence = "storage-slack", "proved"
+            elif index in placed:
+                cause = "compression" if storage.encoding == "deflate" else "encoding"
+                evidence = "parsed"
+            else:
+                alone = _alone(side, index, averaged=False)
+                cause, evidence = alone.cause, alone.evidence
+            yield side.row(cause, storage.name, amount, evidence, f"stored as {storage.encoding}")
+
+
+def _name(side: Side, index: int) -> str:
+    return side.inventory.tensors[index].name
+
+
+# Everything that is not a tensor
+
+
+def _structure(sides: tuple[Side, Side]) -> Iterator[Row]:
+    """One row for each role and subject, with the bytes of both sides."""
+    totals: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for column, side in enumerate(sides):
+        for (role, subject), (nbytes, spans) in side.inventory.bytes_by_subject().items():
+            if role != TENSOR_DATA:
+                total = totals[_cause_of(role), subject]
+                total[column] += nbytes
+                total[2] = max(total[2], spans)
+    for (cause, subject), (before, after, count) in sorted(totals.items()):
+        evidence = "proved" if cause == "unreferenced" else "parsed"
+        how = NO_REFERENCE if cause == "unreferenced" else "the format's grammar"
+        yield Row(cause, "", subject, before, after, evidence, how, count)
+    yield from _record_compression(sides)
+
+
+def _cause_of(role: int) -> str:
+    return "unreferenced" if role == UNCLAIMED else ROLES[role]
+
+
+def _record_compression(sides: tuple[Side, Side]) -> Iterator[Row]:
+    """Deflate of records that both archives hold and only one compresses."""
+    ours, theirs = (_records_by_name(side.inventory) for side in sides)
+    for name in sorted(ours.keys() & theirs.keys()):
+        pair = ours[name], theirs[name]
+        if pair[0].compressed == pair[1].compressed or pair[0].role == TENSOR_DATA:
+            continue
+        for side, record in zip(sides, pair, strict=True):
+            if record.compressed:
+                saved = record.stored_bytes - record.nbytes
+                how = f"{record.nbytes:,} bytes deflated to {record.stored_bytes:,}"
+                yield side.row("compression", name, saved, "parsed", how)
+                yield side.row(_cause_of(record.role), record.subject, -saved, "parsed", how)
+
+
+def _records_by_name(inventory: Inventory) -> dict[str, Record]:
+    """Records by their name without the archive's own folder; names that occur twice are left."""
+    names = Counter(_inner(record.name) for record in inventory.records)
+    return {
+        _inner(record.name): record
+        for record in inventory.records
+        if names[_inner(record.name)] == 1
+    }
+
+
+def _inner(name: str) -> str:
+    return name.partition("/")[2] or name
+

@@ -1,0 +1,80 @@
+"""Waste inside one artifact, with the exact bytes that removing it would save."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sizeforensics.causes import CAUSES
+from sizeforensics.fingerprints import Fingerprint
+from sizeforensics.inventory import Inventory
+from sizeforensics.matching import find_copies
+from sizeforensics.matching.units import units_of
+from sizeforensics.spans import DEBUG_INFO, UNCLAIMED, VALUE_INFO
+from sizeforensics.views import Coverage
+
+_BY_USE = ("optimizer-state", "ema-copy", "unreferenced")
+_BY_ROLE = {DEBUG_INFO: "debug-info", VALUE_INFO: "value-info", UNCLAIMED: "unreferenced"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Bytes that one kind of waste takes; ``finding`` is a cause id.
+
+    A byte is counted in one finding only, so the findings of an artifact can be added.
+    """
+
+    finding: str
+    nbytes: int
+    subjects: tuple[str, ...]
+    """What is wasted, most bytes first."""
+    remedy: str
+
+
+def find(
+    inventory: Inventory, coverage: Coverage, prints: Sequence[Fingerprint | None]
+) -> tuple[Finding, ...]:
+    """The waste of one artifact, most bytes first."""
+    waste: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    stored = _stored_bytes(inventory, coverage)
+    for tensor, nbytes in zip(inventory.tensors, stored, strict=True):
+        if tensor.use in _BY_USE and nbytes:
+            waste[tensor.use].append((tensor.name, nbytes))
+    for copy in find_copies(inventory, units_of(inventory, coverage, prints, 0)):
+        waste["duplicate"].append((inventory.tensors[copy.tensor].name, stored[copy.tensor]))
+    for storage, slack in zip(inventory.storages, coverage.slack.tolist(), strict=True):
+        if slack:
+            waste["storage-slack"].append((storage.name, min(slack, storage.stored_bytes)))
+        elif storage.encoding == "typed" and storage.stored_bytes > storage.nbytes:
+            waste["encoding"].append((storage.name, storage.stored_bytes - storage.nbytes))
+    for (role, subject), (nbytes, _) in inventory.bytes_by_subject().items():
+        if role in _BY_ROLE:
+            waste[_BY_ROLE[role]].append((subject, nbytes))
+    findings = [_finding(cause, parts) for cause, parts in waste.items()]
+    return tuple(sorted(findings, key=lambda finding: (-finding.nbytes, finding.finding)))
+
+
+def _finding(cause: str, parts: Iterable[tuple[str, int]]) -> Finding:
+    largest_first = sorted(parts, key=lambda part: (-part[1], part[0]))
+    return Finding(
+        cause,
+        sum(nbytes for _, nbytes in largest_first),
+        tuple(subject for subject, _ in largest_first),
+        CAUSES[cause].remedy,
+    )
+
+
+def _stored_bytes(inventory: Inventory, coverage: Coverage) -> list[int]:
+    """Bytes in the file for what each tensor claims: fewer than decoded where deflated.
+
+    Typed fields count as raw here; what they cost beyond that is a finding of its own.
+    """
+    stored = []
+    for tensor, claimed in zip(inventory.tensors, coverage.claimed.tolist(), strict=True):
+        storage = None if tensor.storage is None else inventory.storages[tensor.storage]
+        if storage is not None and storage.encoding == "deflate" and storage.nbytes:
+            stored.append(claimed * storage.stored_bytes // storage.nbytes)
+        else:
+            stored.append(claimed)
+    return stored

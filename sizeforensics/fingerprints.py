@@ -1,0 +1,122 @@
+"""One pass over all tensor payload: a digest and a few sampled elements of every tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from sizeforensics.content import Bytes, blocks, readable
+from sizeforensics.dtypes import elements, numpy_dtype
+from sizeforensics.inventory import Inventory, Tensor
+from sizeforensics.views import Coverage
+
+SAMPLE = 64
+"""Elements in a sample, spread evenly over the tensor: first, last and between."""
+
+THREADS = 2
+"""Reading and hashing release the interpreter lock; memory bandwidth is the limit beyond two."""
+
+LARGE = 1 << 16
+"""Bytes from which handing a tensor to a thread costs less than it gains."""
+
+Advance = Callable[[int], None]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """``digest`` is xxh3-128 of a tensor's packed elements in C order.
+
+    ``sample`` holds up to ``SAMPLE`` elements, shape ``(k,)``; None where the element type has no
+    numpy equivalent.
+    """
+
+    digest: bytes
+    sample: npt.NDArray[Any] | None
+
+
+def silent(_done: int) -> None:
+    """The progress callback of a caller who does not want to know."""
+
+
+def fingerprints(
+    inventory: Inventory, coverage: Coverage, advance: Advance = silent
+) -> list[Fingerprint | None]:
+    """The fingerprint of each tensor; None where its payload is missing or out of bounds.
+
+    Views of the same bytes are read once. ``advance`` is called with the number of bytes done.
+    """
+    can_read = readable(inventory, coverage)
+    distinct: dict[object, Tensor] = {}
+    for tensor, ok in zip(inventory.tensors, can_read, strict=True):
+        if ok:
+            distinct.setdefault(_view_key(tensor), tensor)
+
+    def look(tensor: Tensor) -> Fingerprint:
+        fingerprint = _fingerprint(inventory, tensor)
+        advance(tensor.nbytes)
+        return fingerprint
+
+    tensors = list(distinct.values())
+    looked = on_threads(look, tensors, [tensor.nbytes for tensor in tensors])
+    found = dict(zip(distinct, looked, strict=True))
+    return [
+        found[_view_key(tensor)] if ok else None
+        for tensor, ok in zip(inventory.tensors, can_read, strict=True)
+    ]
+
+
+def on_threads(
+    work: Callable[[Item], Result], items: Sequence[Item], nbytes: Sequence[int]
+) -> list[Result]:
+    """``work`` on every item, the large ones on threads; results in the order of ``items``."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        started = [
+            pool.submit(work, item) if size >= LARGE else None
+            for item, size in zip(items, nbytes, strict=True)
+        ]
+        return [
+            work(item) if future is None else future.result()
+            for item, future in zip(items, started, strict=True)
+        ]
+
+
+def _fingerprint(inventory: Inventory, tensor: Tensor) -> Fingerprint:
+    count = tensor.elements
+    taken = min(SAMPLE, count)
+    positions = np.arange(taken) * (count - 1) // max(taken - 1, 1)
+    typed = numpy_dtype(tensor.dtype.name) is not None
+    state = xxhash.xxh3_128()
+    parts: list[npt.NDArray[Any]] = []
+    first = 0
+    for block in blocks(inventory, tensor):
+        state.update(block.data)
+        last = min(first + len(block) * 8 // tensor.dtype.bits, count)
+        if typed:
+            parts.append(_elements_at(tensor, block, first, last, positions))
+        first = last
+    return Fingerprint(state.digest(), np.concatenate(parts) if parts else None)
+
+
+def _elements_at(
+    tensor: Tensor, block: Bytes, first: int, last: int, positions: npt.NDArray[np.int64]
+) -> npt.NDArray[Any]:
+    here = positions[np.searchsorted(positions, first) : np.searchsorted(positions, last)] - first
+    decoded = elements(tensor.dtype, block, last - first)
+    if decoded is None:
+        raise ValueError(f"type {tensor.dtype.name} has no numpy equivalent")
+    return decoded[here]
+
+
+def _view_key(tensor: Tensor) -> object:
+    """Equal for tensors that view the same bytes in the same way."""
+    if tensor.contiguous:
+        return tensor.storage, tensor.offset, tensor.dtype.name, tensor.elements
+    return tensor.storage, tensor.offset, tensor.dtype.name, tensor.shape, tensor.strides

@@ -1,0 +1,171 @@
+"""Whether one array is another one cast to its type, decided element by element and bit by bit.
+
+Rounding is to nearest, ties to even (IEEE 754-2019, 4.3.1), as torch, numpy and ONNX Runtime do.
+Narrowing is never computed: numpy rounds float32 to float16 ten times slower than it widens. A
+narrow value instead stands for the interval of wide values that round to it, and the test is
+whether the wide value lies inside.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sizeforensics.dtypes import DTYPES, numpy_dtype
+
+Array = npt.NDArray[Any]
+
+
+def castable(name: str) -> bool:
+    """Whether elements of this type can be compared with elements of another one."""
+    # float8_e8m0fnu holds bare exponents: no writer agrees with another on how to round to it.
+    return (
+        name in DTYPES
+        and DTYPES[name].kind not in ("opaque", "complex")
+        and name != "float8_e8m0fnu"
+        and numpy_dtype(name) is not None
+    )
+
+
+def cast_sample(values: Array, source: str, target: str) -> Array:
+    """``values`` of type ``source`` as numpy casts them to ``target``; for fingerprints only."""
+    dtype = numpy_dtype(target)
+    if dtype is None:
+        raise ValueError(f"type {target} has no numpy equivalent")
+    with np.errstate(all="ignore"):
+        if target == "bool":
+            return (values != 0).astype(np.uint8)
+        if DTYPES[source].bits < 32 and DTYPES[source].kind == "float":
+            values = values.astype(np.float32)
+        if DTYPES[target].bits < 32 and values.dtype.kind in "iu":
+            values = values.astype(np.float64 if DTYPES[target].kind == "float" else np.int64)
+        return values.astype(dtype)
+
+
+def is_cast(values: Array, source: str, result: Array, target: str) -> bool:
+    """Whether ``result`` (of type ``target``) is ``values`` (of type ``source``) cast to it.
+
+    Both have shape ``(n,)``. NaNs and infinities must come out as such. Integers must keep their
+    value: a cast that wraps is none.
+    """
+    from_float = DTYPES[source].kind == "float"
+    to_float = DTYPES[target].kind == "float"
+    with np.errstate(all="ignore"):
+        if target == "bool":
+            return bool(np.array_equal(result, (values != 0).astype(result.dtype)))
+        if from_float and to_float:
+            return _float_cast(values, source, result, target)
+        if from_float:
+            wide = _as_float(values, source, "float64")
+            truncated = np.trunc(wide)
+            return bool(np.array_equal(truncated, result.astype(np.float64))) and bool(
+                np.all(np.abs(truncated) < 2.0**53)
+            )
+        if to_float:
+            wide = values.astype(np.float64)
+            if values.dtype.itemsize == 8 and np.any(np.abs(wide) >= 2.0**53):
+                return False
+            return _float_cast(wide, "float64", result, target)
+        return _integers_equal(values, result)
+
+
+def _integers_equal(values: Array, result: Array) -> bool:
+    # numpy compares uint64 with int64 as float64, which loses the low bits: compare as int64
+    # where both fit, which is the only case in which they can be equal.
+    if result.dtype == np.uint64 or values.dtype == np.uint64:
+        for side in (values, result):
+            if side.dtype == np.uint64 and np.any(side > np.uint64(2**63 - 1)):
+                return False
+    return bool(np.array_equal(values.astype(np.int64), result.astype(np.int64)))
+
+
+def _float_cast(values: Array, source: str, result: Array, target: str) -> bool:
+    if DTYPES[target].bits >= 32:
+        expected = _as_float(values, source, target)
+        return bool(np.array_equal(_pattern(expected), _pattern(result)))
+    if source == "float64" and _rounds_to(values, source, result, target):
+        return True
+    # torch narrows float64 by way of float32, which can round twice.
+    return _rounds_to(_as_float(values, source, "float32"), "float32", result, target)
+
+
+def _rounds_to(wide: Array, wide_name: str, result: Array, target: str) -> bool:
+    """Whether each element of ``wide`` lies in the interval that its ``result`` stands for."""
+    low, high = _rounding_intervals(target, wide_name)
+    codes = _codes(result, target)
+    becomes_nan = np.isnan(wide)
+    if not np.isinf(high).any():
+        # Overflow in a type without infinities: the largest value (ONNX Cast with saturate) or
+        # NaN (torch). Both are taken.
+        largest = np.nanmax(high)
+        becomes_nan |= np.abs(wide) > largest
+        wide = np.clip(wide, -largest, largest)
+    # The sign of a zero is not compared: it carries no magnitude. A NaN lies in no interval.
+    inside = (wide >= np.take(low, codes)) & (wide <= np.take(high, codes))
+    return bool(inside.all()) or bool(
+        np.all(inside | (becomes_nan & np.take(np.isnan(low), codes)))
+    )
+
+
+def _as_float(values: Array, source: str, target: str) -> Array:
+    """Widen (or, from float64 to float32, round in hardware) to a numpy float type."""
+    dtype = numpy_dtype(target)
+    if DTYPES[source].bits <= 16:
+        # One gather from a table in the processor's cache beats the conversion itself.
+        return np.take(_widened(source, target), _codes(values, source))
+    return values.astype(dtype, copy=False)
+
+
+@cache
+def _widened(source: str, target: str) -> Array:
+    """The value of every bit pattern of a type of at most 16 bits, in a wider numpy float type."""
+    patterns = _all_patterns(source)
+    with np.errstate(all="ignore"):
+        return patterns.astype(np.float32).astype(numpy_dtype(target))
+
+
+def _all_patterns(name: str) -> Array:
+    dtype = numpy_dtype(name)
+    if dtype is None:
+        raise ValueError(f"type {name} has no numpy equivalent")
+    bits = DTYPES[name].bits
+    return np.arange(1 << bits, dtype=np.uint16 if bits == 16 else np.uint8).view(dtype)
+
+
+@cache
+def _rounding_intervals(narrow: str, wide: str) -> tuple[Array, Array]:
+    """For each bit pattern of ``narrow``: the least and greatest ``wide`` value rounding to it.
+
+    NaN patterns get (NaN, NaN), which no comparison satisfies.
+    """
+    wide_dtype = numpy_dtype(wide)
+    if wide_dtype is None:
+        raise ValueError(f"type {wide} has no numpy equivalent")
+    values = _widened(narrow, wide)
+    finite = np.unique(values[np.isfinite(values)].astype(np.float64))
+    # Beyond the largest finite value rounding behaves as if the exponent range went on.
+    top = 2 * finite[-1] - finite[-2]
+    middles = np.concatenate([[-top], finite]) / 2 + np.concatenate([finite, [top]]) / 2
+    middles = middles.astype(wide_dtype)
+
+    at = np.searchsorted(finite, np.where(np.isfinite(values), values, 0.0))
+    low, high = middles[at], middles[at + 1]
+    odd = np.arange(len(values)) % 2 == 1  # an odd significand loses its ties to its neighbours
+    low[odd] = np.nextafter(low[odd], np.asarray(np.inf, dtype=wide_dtype))
+    high[odd] = np.nextafter(high[odd], np.asarray(-np.inf, dtype=wide_dtype))
+
+    low[values == np.inf], high[values == np.inf] = middles[-1], np.inf
+    low[values == -np.inf], high[values == -np.inf] = -np.inf, -middles[-1]
+    low[np.isnan(values)] = high[np.isnan(values)] = np.nan
+    return low, high
+
+
+def _codes(values: Array, name: str) -> Array:
+    return values.view(np.uint16 if DTYPES[name].bits == 16 else np.uint8)
+
+
+def _pattern(values: Array) -> Array:
+    return values.view(f"u{values.dtype.itemsize}")

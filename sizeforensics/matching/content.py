@@ -1,0 +1,279 @@
+"""Tiers 1 to 4: identical, cast, permuted and reshaped content, and further copies of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from sizeforensics.matching.casts import cast_sample, castable
+from sizeforensics.matching.pairing import Pairing
+from sizeforensics.matching.relations import Relation, equal_in_order, permuted
+from sizeforensics.matching.units import Unit
+
+CANDIDATES = 16
+"""Tensors of one fingerprint that are compared in full with another; more would be quadratic."""
+
+SHARED_BYTES = 64
+"""Bytes from which a fill that occurs twice on one side counts as a duplicate."""
+
+IDENTICAL = Relation(cast=False, order=None)
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Units of both sides with the same content, and the groups proved to be transforms of it."""
+
+    units: tuple[list[Unit], list[Unit]] = field(default_factory=lambda: ([], []))
+    links: list[tuple[Group, Relation]] = field(default_factory=list)
+
+    @property
+    def first(self) -> Unit:
+        return (self.units[0] or self.units[1])[0]
+
+
+def group_by_content(pairing: Pairing) -> list[Group]:
+    """All units of both sides, one group for each distinct content, in the order of the files."""
+    groups: dict[tuple[object, ...], Group] = {}
+    for side in pairing.units:
+        # A copy kept for averaging gives way: the network itself is matched first.
+        for unit in sorted(side, key=lambda unit: (unit.tensor.use == "ema-copy", unit.index)):
+            # What cannot be read is equal to nothing, not even to another unreadable tensor.
+            key = (
+                (unit.tensor.dtype.name, unit.tensor.elements, unit.digest)
+                if unit.digest
+                else (unit.side, unit.index)
+            )
+            groups.setdefault(key, Group()).units[unit.side].append(unit)
+    return list(groups.values())
+
+
+def match_in_order(pairing: Pairing, groups: list[Group]) -> None:
+    """Tiers 1 and 2, reshapes included: distinctive content equal in C order, then after a cast."""
+    distinctive = [group for group in groups if group.first.distinctive]
+    _link_casts(pairing, distinctive)
+    for group in distinctive:
+        _pair(pairing, group, group, IDENTICAL)
+    _pair_links(pairing, distinctive)
+
+
+def match_permuted(pairing: Pairing, groups: list[Group]) -> None:
+    """Tiers 3 and 4: distinctive content equal after a permutation of axes, with or without cast."""
+    distinctive = [group for group in groups if group.first.distinctive]
+    _link_permutations(pairing, distinctive)
+    _pair_links(pairing, distinctive)
+
+
+def match_trivial(pairing: Pairing, groups: list[Group]) -> None:
+    """Scalars and fills that are left: equal bytes, told apart by name, then by order."""
+    for group in groups:
+        if group.first.digest and not group.first.distinctive:
+            _pair(pairing, group, group, IDENTICAL)
+
+
+def place_copies(pairing: Pairing, groups: list[Group], *, lone: bool) -> None:
+    """Place the free units whose content is matched already as further copies.
+
+    With ``lone`` also content that is on one side only: its first unit stays free, the others are
+    copies of it. The averaged copy of a network is left alone, its role explains it better; so
+    are small fills, of which every program has many by chance.
+    """
+    for group in groups:
+        related = [(group, IDENTICAL), *group.links]
+        for side in (0, 1):
+            free = [
+                unit
+                for unit in group.units[side]
+                if pairing.is_free(unit) and unit.tensor.use != "ema-copy"
+            ]
+            if not free:
+                continue
+            original = _original(pairing, related, side)
+            if original is None and lone and _worth_sharing(group.first):
+                original = _earliest(related, side)
+            for unit in free:
+                if original is not None and unit is not original[0]:
+                    how = original[1].words(original[0].tensor, unit.tensor)
+                    pairing.copy(unit, original[0], how)
+
+
+def _original(
+    pairing: Pairing, related: list[tuple[Group, Relation]], side: int
+) -> tuple[Unit, Relation] | None:
+    """The first unit placed already that holds the content, on its own side if there is one."""
+    for place in (side, 1 - side):
+        for group, relation in related:
+            for unit in group.units[place]:
+                if unit.index in pairing.matched[place]:
+                    return unit, relation
+    return None
+
+
+def _earliest(
+    related: list[tuple[Group, Relation]], side: int
+) -> tuple[Unit, Relation] | None:
+    """The unit of one side that the artifact names first among all that hold the content."""
+    holders = [(unit, relation) for group, relation in related for unit in group.units[side]]
+    return min(holders, key=lambda holder: holder[0].index, default=None)
+
+
+def _worth_sharing(unit: Unit) -> bool:
+    return unit.digest is not None and (unit.distinctive or unit.claimed >= SHARED_BYTES)
+
+
+def _link_casts(pairing: Pairing, groups: list[Group]) -> None:
+    """Link groups whose elements are equal, in C order, after a cast in either direction."""
+    by_count: dict[int, list[Group]] = defaultdict(list)
+    for group in groups:
+        if castable(group.first.tensor.dtype.name):
+            by_count[group.first.tensor.elements].append(group)
+    for rivals in by_count.values():
+        names = sorted({group.first.tensor.dtype.name for group in rivals})
+        if len(names) > 1:
+            _link_same_count(pairing, rivals, names)
+
+
+def _link_same_count(pairing: Pairing, groups: list[Group], names: list[str]) -> None:
+    # A sample cast to the type of the other side equals its sample, if the whole does.
+    by_sample: dict[tuple[str, bytes], list[Group]] = defaultdict(list)
+    for group in groups:
+        name = group.first.tensor.dtype.name
+        by_sample[name, _sample(group).tobytes()].append(group)
+    for group in groups:
+        name = group.first.tensor.dtype.name
+        for target in names:
+            if target == name:
+                continue
+            wanted = cast_sample(_sample(group), name, target).tobytes()
+            for other in by_sample.get((target, wanted), ())[:CANDIDATES]:
+                if _linked(group, other):
+                    continue
+                if equal_in_order(pairing.inventories, group.first, other.first):
+                    _link(group, other, Relation(cast=True, order=None))
+
+
+def _link_permutations(pairing: Pairing, groups: list[Group]) -> None:
+    """Link groups without a partner on the other side to groups that hold them permuted."""
+    lonely = [
+        group
+        for group in groups
+        if _axes(group)
+        and any(pairing.is_free(unit) for side in group.units for unit in side)
+        and not all(_reaches(group, side) for side in (0, 1))
+    ]
+    shapes = {_axes(group) for group in lonely}
+    rivals: dict[tuple[int, ...], list[Group]] = defaultdict(list)
+    for group in groups:
+        if _axes(group) in shapes and castable(group.first.tensor.dtype.name):
+            rivals[_axes(group)].append(group)
+    lonely_ones = {id(group) for group in lonely}
+    for same_axes in rivals.values():
+        if len(same_axes) > 1:
+            _link_same_axes(pairing, same_axes, lonely_ones)
+
+
+def _link_same_axes(pairing: Pairing, groups: list[Group], lonely: set[int]) -> None:
+    # Whatever the order of the axes, the first element stays first and the last stays last.
+    names = sorted({group.first.tensor.dtype.name for group in groups})
+    by_ends: dict[tuple[str, bytes], list[Group]] = defaultdict(list)
+    for group in groups:
+        by_ends[group.first.tensor.dtype.name, _ends(group).tobytes()].append(group)
+    for group in groups:
+        name = group.first.tensor.dtype.name
+        for target in names:
+            wanted = _ends(group)
+            if target != name:
+                wanted = cast_sample(wanted, name, target)
+            for other in by_ends.get((target, wanted.tobytes()), ())[:CANDIDATES]:
+                if other is group or _linked(group, other) or not {id(group), id(other)} & lonely:
+                    continue
+                relation = permuted(pairing.inventories, group.first, other.first)
+                if relation is not None:
+                    _link(group, other, relation)
+
+
+def _pair_links(pairing: Pairing, groups: list[Group]) -> None:
+    """Pair linked groups, the simplest transformation first, then the earliest tensors."""
+    edges = [
+        (_rank(group.units[0][0], other.units[1][0], relation), group, other, relation)
+        for group in groups
+        for other, relation in group.links
+        if group.units[0] and other.units[1]
+    ]
+    for _, group, other, relation in sorted(edges, key=itemgetter(0)):
+        _pair(pairing, group, other, relation)
+
+
+def _rank(before: Unit, after: Unit, relation: Relation) -> tuple[object, ...]:
+    # The same for diff(A, B) and diff(B, A): which side a tensor is on must not decide.
+    places = sorted([(before.index, before.tensor.name), (after.index, after.tensor.name)])
+    return relation.order is not None, relation.cast, places
+
+
+def _pair(pairing: Pairing, group: Group, other: Group, relation: Relation) -> None:
+    """Match free units of ``group`` before with free units of ``other`` after."""
+    before = [unit for unit in group.units[0] if pairing.is_free(unit)]
+    after = [unit for unit in other.units[1] if pairing.is_free(unit)]
+    for one, two in _by_name_then_order(before, after):
+        pairing.pair(one, two, "proved", relation.words(one.tensor, two.tensor))
+
+
+def _by_name_then_order(ours: list[Unit], theirs: list[Unit]) -> list[tuple[Unit, Unit]]:
+    """Among equal content, names decide which copy is which; then shapes; then the order."""
+    if len(ours) == len(theirs) == 1:
+        return [(ours[0], theirs[0])]
+    pairs: list[tuple[Unit, Unit]] = []
+    if not ours or not theirs:
+        return pairs
+    for key in (
+        lambda unit: (unit.tensor.name, unit.tensor.shape),
+        lambda unit: (unit.tensor.name.rpartition(".")[2], unit.tensor.shape),
+        lambda unit: unit.tensor.shape,
+        lambda _unit: None,
+    ):
+        waiting: dict[Any, list[Unit]] = defaultdict(list)
+        for unit in reversed(theirs):
+            waiting[key(unit)].append(unit)
+        left = []
+        for unit in ours:
+            partners = waiting.get(key(unit))
+            if partners:
+                pairs.append((unit, partners.pop()))
+            else:
+                left.append(unit)
+        taken = {id(unit) for _, unit in pairs}
+        ours, theirs = left, [unit for unit in theirs if id(unit) not in taken]
+    return pairs
+
+
+def _link(group: Group, other: Group, relation: Relation) -> None:
+    group.links.append((other, relation))
+    back = None if relation.order is None else tuple(
+        int(axis) for axis in np.argsort(relation.order)
+    )
+    other.links.append((group, Relation(relation.cast, back)))
+
+
+def _linked(group: Group, other: Group) -> bool:
+    return any(linked is other for linked, _ in group.links)
+
+
+def _reaches(group: Group, side: int) -> bool:
+    return bool(group.units[side]) or any(linked.units[side] for linked, _ in group.links)
+
+
+def _axes(group: Group) -> tuple[int, ...]:
+    """The axes longer than 1, sorted; empty where no permutation changes the order of elements."""
+    axes = tuple(sorted(size for size in group.first.tensor.shape if size != 1))
+    return axes if len(axes) > 1 else ()
+
+
+def _sample(group: Group) -> Any:
+    return group.first.sample
+
+
+def _ends(group: Group) -> Any:
+    return _sample(group)[[0, -1]]

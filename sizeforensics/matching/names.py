@@ -1,0 +1,108 @@
+"""The fallback when content differs: the same name and shape, the same name, a unique shape."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable
+
+from sizeforensics.matching.pairing import Pairing
+from sizeforensics.matching.relations import Relation, equal_in_order
+from sizeforensics.matching.units import Unit
+
+_WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+"""Path components that DataParallel, torch.compile and FSDP put in front of what they wrap."""
+
+_SEPARATORS = re.compile(r"[./]+|::")
+
+Key = Callable[[Unit], Hashable]
+
+
+def match_equal_names(pairing: Pairing) -> None:
+    """Scalars and fills, too common to match by content alone: same name and equal after a cast."""
+    def equal(one: Unit, other: Unit) -> str | None:
+        names = one.tensor.dtype.name, other.tensor.dtype.name
+        if names[0] == names[1]:
+            same = one.digest is not None and one.digest == other.digest
+            return Relation(cast=False, order=None).words(one.tensor, other.tensor) if same else None
+        if one.sample is None or other.sample is None:
+            return None
+        if not equal_in_order(pairing.inventories, one, other):
+            return None
+        return Relation(cast=True, order=None).words(one.tensor, other.tensor)
+
+    _by_suffix(pairing, lambda unit: unit.tensor.elements, "proved", equal)
+
+
+def match_inferred(pairing: Pairing) -> None:
+    """Same name and shape, then same name and rank, then a shape that each side has once."""
+    shape: Key = lambda unit: unit.tensor.shape  # noqa: E731  # three keys side by side read best
+    rank: Key = lambda unit: len(unit.tensor.shape)  # noqa: E731
+    for averaged in (False, True):
+        _by_suffix(
+            pairing, shape, "inferred", lambda _one, _other: "same name and shape, other values",
+            averaged=averaged,
+        )
+    _by_suffix(
+        pairing, rank, "inferred", lambda _one, _other: "same name, other shape",
+        least_components=2,
+    )
+    _by_unique_shape(pairing)
+
+
+def _by_suffix(
+    pairing: Pairing,
+    key: Key,
+    evidence: str,
+    words: Callable[[Unit, Unit], str | None],
+    *,
+    averaged: bool = True,
+    least_components: int = 1,
+) -> None:
+    """Pair free units whose last components agree, longest agreement first.
+
+    A suffix counts only where exactly one free unit of each side has it, together with ``key``;
+    so prefixes that only one side has (``model.``, ``module.``) need not be known.
+    """
+    paths = tuple(
+        {
+            index: _components(unit.tensor.name)
+            for index, unit in free.items()
+            if averaged or unit.tensor.use != "ema-copy"
+        }
+        for free in pairing.free
+    )
+    longest = min((max(map(len, side.values()), default=0) for side in paths), default=0)
+    for length in range(longest, least_components - 1, -1):
+        found: tuple[dict[Hashable, list[Unit]], dict[Hashable, list[Unit]]] = (
+            defaultdict(list), defaultdict(list))
+        for side in (0, 1):
+            for index, unit in pairing.free[side].items():
+                path = paths[side].get(index, ())
+                if len(path) >= length:
+                    found[side][path[-length:], key(unit)].append(unit)
+        for suffix, ours in found[0].items():
+            theirs = found[1].get(suffix, [])
+            if len(ours) == len(theirs) == 1:
+                how = words(ours[0], theirs[0])
+                if how is not None:
+                    pairing.pair(ours[0], theirs[0], evidence, how)
+
+
+def _by_unique_shape(pairing: Pairing) -> None:
+    found: tuple[dict[Hashable, list[Unit]], dict[Hashable, list[Unit]]] = (
+        defaultdict(list), defaultdict(list))
+    for side in (0, 1):
+        for unit in pairing.free[side].values():
+            if unit.tensor.use == "weight" and len(unit.tensor.shape) > 1:
+                found[side][unit.tensor.shape].append(unit)
+    for shape, ours in found[0].items():
+        theirs = found[1].get(shape, [])
+        if len(ours) == len(theirs) == 1:
+            pairing.pair(ours[0], theirs[0], "inferred", "the only tensors of this shape")
+
+
+def _components(name: str) -> tuple[str, ...]:
+    return tuple(
+        part for part in _SEPARATORS.split(name) if part and part not in _WRAPPERS
+    )

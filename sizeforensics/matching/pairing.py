@@ -1,0 +1,96 @@
+"""The state that the tiers of matching share: who is still free, who was matched, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sizeforensics.inventory import Inventory
+from sizeforensics.matching.units import Unit
+
+
+class Match(NamedTuple):
+    """A tensor of A that became a tensor of B: indices into the two inventories' tensors."""
+
+    before: int
+    after: int
+    evidence: str
+    """``proved`` when the full payloads were compared, else ``inferred``."""
+    how: str
+    difference: float = 0.0
+    """The largest absolute difference between the two under the transformation."""
+
+
+class Copy(NamedTuple):
+    """A further copy, on one side, of content that is there (or on the other side) already."""
+
+    side: int
+    tensor: int
+    of_side: int
+    of_tensor: int
+    how: str
+
+
+class Fold(NamedTuple):
+    """A tensor of one side that was absorbed into a tensor of the other side."""
+
+    side: int
+    tensor: int
+    into: int
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """What became of every tensor that owns bytes; a tensor in none of the lists is on its own."""
+
+    matches: tuple[Match, ...]
+    copies: tuple[Copy, ...]
+    folds: tuple[Fold, ...]
+
+
+class Pairing:
+    """The tensors of both sides that no tier has placed yet, and what the tiers found so far.
+
+    ``free[side]`` maps tensor indices to units in the order of the inventory.
+    """
+
+    def __init__(
+        self, inventories: tuple[Inventory, Inventory], units: tuple[list[Unit], list[Unit]]
+    ) -> None:
+        self.inventories = inventories
+        self.units = units
+        self.free = tuple({unit.index: unit for unit in side} for side in units)
+        self.matched: tuple[set[int], set[int]] = (set(), set())
+        self.matches: list[Match] = []
+        self.copies: list[Copy] = []
+        self.folds: list[Fold] = []
+
+    def is_free(self, unit: Unit) -> bool:
+        return unit.index in self.free[unit.side]
+
+    def pair(
+        self, one: Unit, other: Unit, evidence: str, how: str, difference: float = 0.0
+    ) -> None:
+        """Match two free units of different sides, in whatever order they are given."""
+        before, after = (one, other) if one.side == 0 else (other, one)
+        del self.free[0][before.index]
+        del self.free[1][after.index]
+        self.matched[0].add(before.index)
+        self.matched[1].add(after.index)
+        self.matches.append(Match(before.index, after.index, evidence, how, difference))
+
+    def copy(self, unit: Unit, of: Unit, how: str) -> None:
+        """Place a free unit as a further copy of another unit of either side."""
+        del self.free[unit.side][unit.index]
+        self.copies.append(Copy(unit.side, unit.index, of.side, of.index, how))
+
+    def fold(self, unit: Unit, into: Unit, how: str) -> None:
+        """Place a free unit as absorbed by a unit of the other side."""
+        del self.free[unit.side][unit.index]
+        self.folds.append(Fold(unit.side, unit.index, into.index, how))
+
+    def result(self) -> Matching:
+        return Matching(
+            tuple(sorted(self.matches)), tuple(sorted(self.copies)), tuple(sorted(self.folds))
+        )

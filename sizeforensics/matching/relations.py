@@ -1,0 +1,140 @@
+"""Whether the elements of one tensor are those of another, cast, permuted or reshaped: in full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import permutations
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sizeforensics.content import blocks, packed
+from sizeforensics.dtypes import elements
+from sizeforensics.inventory import Inventory, Tensor
+from sizeforensics.matching.casts import is_cast
+from sizeforensics.matching.units import Unit
+
+BLOCK_ELEMENTS = 1 << 17
+"""Elements compared at once; two blocks of the widest type stay in the processor's cache."""
+
+MAX_PERMUTED_RANK = 6
+"""Axes longer than 1 up to which permutations are tried; no exporter permutes more."""
+
+
+class Relation(NamedTuple):
+    """How one unit's elements equal another's; ``order`` is None unless axes were permuted."""
+
+    cast: bool
+    order: tuple[int, ...] | None
+
+    def words(self, source: Tensor, target: Tensor) -> str:
+        """The transformation from ``source`` to ``target`` as a phrase."""
+        steps = []
+        if self.order is not None:
+            steps.append(f"axes permuted {self.order}")
+        elif source.shape != target.shape:
+            steps.append("reshaped")
+        if self.cast:
+            steps.append(f"cast {source.dtype.name} -> {target.dtype.name}")
+        return ", ".join(steps) if steps else "identical bytes"
+
+
+def equal_in_order(
+    inventories: tuple[Inventory, Inventory], source: Unit, target: Unit
+) -> bool:
+    """Whether ``target`` is ``source`` cast, or the reverse, element by element in C order."""
+    names = source.tensor.dtype.name, target.tensor.dtype.name
+    forth = back = True
+    for ours, theirs in zip(
+        _typed_blocks(inventories[source.side], source.tensor),
+        _typed_blocks(inventories[target.side], target.tensor),
+        strict=True,
+    ):
+        forth = forth and is_cast(ours, names[0], theirs, names[1])
+        back = back and is_cast(theirs, names[1], ours, names[0])
+        if not (forth or back):
+            return False
+    return True
+
+
+def permuted(
+    inventories: tuple[Inventory, Inventory], source: Unit, target: Unit
+) -> Relation | None:
+    """The permutation of axes, with or without a cast, that makes ``target`` of ``source``."""
+    shape = tuple(size for size in source.tensor.shape if size != 1)
+    wanted = tuple(size for size in target.tensor.shape if size != 1)
+    if len(shape) > MAX_PERMUTED_RANK or sorted(shape) != sorted(wanted):
+        return None
+    orders = [
+        order
+        for order in permutations(range(len(shape)))
+        if tuple(shape[axis] for axis in order) == wanted and order != tuple(range(len(shape)))
+    ]
+    if not orders:
+        return None
+    array = _whole(inventories[source.side], source.tensor)
+    if array is None:
+        return None
+    array = array.reshape(shape)
+    for order in orders:
+        relation = _verify_order(inventories[target.side], source, target, array, order)
+        if relation is not None:
+            return relation
+    return None
+
+
+def _verify_order(
+    inventory: Inventory, source: Unit, target: Unit, array: npt.NDArray[Any], order: tuple[int, ...]
+) -> Relation | None:
+    names = source.tensor.dtype.name, target.tensor.dtype.name
+    same = names[0] == names[1]
+    turned = array.transpose(order)
+    row = prod(turned.shape[1:])
+    rows = max(BLOCK_ELEMENTS // max(row, 1), 1)
+    theirs = _typed_blocks(inventory, target.tensor, rows * row)
+    forth = back = True
+    for first, block in zip(range(0, len(turned), rows), theirs, strict=True):
+        ours = np.ascontiguousarray(turned[first : first + rows]).reshape(-1)
+        if same:
+            if not np.array_equal(ours.view(np.uint8), block.view(np.uint8)):
+                return None
+            continue
+        forth = forth and is_cast(ours, names[0], block, names[1])
+        back = back and is_cast(block, names[1], ours, names[0])
+        if not (forth or back):
+            return None
+    return Relation(not same, order)
+
+
+def _typed_blocks(
+    inventory: Inventory, tensor: Tensor, count: int = BLOCK_ELEMENTS
+) -> Iterator[npt.NDArray[Any]]:
+    """Blocks of exactly ``count`` elements (the last may be shorter), shape ``(count,)``."""
+    held: list[npt.NDArray[Any]] = []
+    waiting = 0
+    left = tensor.elements
+    for block in blocks(inventory, tensor, tensor.dtype.nbytes(count)):
+        decoded = elements(tensor.dtype, block, min(len(block) * 8 // tensor.dtype.bits, left))
+        if decoded is None:
+            raise ValueError(f"type {tensor.dtype.name} has no numpy equivalent")
+        left -= len(decoded)
+        if not held and len(decoded) == count:
+            yield decoded
+            continue
+        # Strided tensors come in blocks of their own size: cut them anew.
+        held.append(decoded.copy())
+        waiting += len(decoded)
+        if waiting >= count:
+            joined = np.concatenate(held)
+            whole = waiting - waiting % count
+            for first in range(0, whole, count):
+                yield joined[first : first + count]
+            held, waiting = [joined[whole:]], waiting - whole
+    if waiting:
+        yield np.concatenate(held)
+
+
+def _whole(inventory: Inventory, tensor: Tensor) -> npt.NDArray[Any] | None:
+    return elements(tensor.dtype, packed(inventory, tensor), tensor.elements)

@@ -1,0 +1,64 @@
+"""What is matched: the tensors that own stored bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sizeforensics.fingerprints import Fingerprint
+from sizeforensics.inventory import Inventory, Tensor
+from sizeforensics.views import Coverage
+
+DECIDED_USES = frozenset({"optimizer-state", "quantization-parameters", "unreferenced"})
+"""Tensors whose role or deadness already says why they are there; that comes before content."""
+
+FEW = 4
+"""Elements up to which equal content may be chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One tensor that is the first to view some stored bytes of its side.
+
+    ``claimed`` are those bytes, decoded. ``digest`` is xxh3-128 of its packed elements, None where
+    they cannot be read; ``sample`` some of them, None where the type has no numpy equivalent.
+    """
+
+    side: int
+    """0 for the artifact before, 1 for the one after."""
+    index: int
+    """Into ``Inventory.tensors`` of that side."""
+    tensor: Tensor
+    claimed: int
+    digest: bytes | None
+    sample: npt.NDArray[Any] | None
+    distinctive: bool
+    """Whether equal content means more than chance: neither a scalar nor a fill."""
+
+
+def units_of(
+    inventory: Inventory,
+    coverage: Coverage,
+    prints: Sequence[Fingerprint | None],
+    side: int,
+) -> list[Unit]:
+    """The units of one side, in the order of its tensors."""
+    found = []
+    for index, (tensor, fingerprint) in enumerate(zip(inventory.tensors, prints, strict=True)):
+        claimed = int(coverage.claimed[index])
+        if claimed and tensor.use not in DECIDED_USES:
+            digest = fingerprint.digest if fingerprint else None
+            sample = fingerprint.sample if fingerprint else None
+            unit = Unit(side, index, tensor, claimed, digest, sample, _distinctive(tensor, sample))
+            found.append(unit)
+    return found
+
+
+def _distinctive(tensor: Tensor, sample: npt.NDArray[Any] | None) -> bool:
+    if tensor.elements <= FEW:
+        return False
+    return sample is None or bool(np.any(sample != sample[0]))
