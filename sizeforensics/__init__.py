@@ -1,1 +1,46 @@
-"""Where did every byte of this model file come from, and why is that one bigger?"""
+"""Where did every byte of this model file come from, and why is that one bigger?
+
+::
+
+    import sizeforensics as sf
+
+    print(sf.diff("yolov5s.pt", "yolov5s.onnx"))
+    sf.inspect("yolov5s.onnx").to_frame("tensors")
+
+Importing the package loads nothing else; the first use of a name does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sizeforensics import errors
+    from sizeforensics.api import Diff, Inspection, diff, inspect
+    from sizeforensics.errors import SizeforensicsError
+
+__version__ = "0.1.0"
+
+__all__ = ["Diff", "Inspection", "SizeforensicsError", "__version__", "diff", "errors", "inspect"]
+
+_HOMES = {
+    "Diff": "sizeforensics.api",
+    "Inspection": "sizeforensics.api",
+    "diff": "sizeforensics.api",
+    "inspect": "sizeforensics.api",
+    "SizeforensicsError": "sizeforensics.errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    if name == "errors":
+        return importlib.import_module("sizeforensics.errors")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,364 @@
+"""The Python API: what the command line shows, as objects, tables and a notebook view."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sizeforensics.errors import InputError
+from sizeforensics.escape import visible
+from sizeforensics.inventory import File, Inventory
+from sizeforensics.ledger import Row
+from sizeforensics.limits import DEFAULT_LIMITS, Limits
+from sizeforensics.report.contents import (
+    FindingRow,
+    InspectReport,
+    NodeRow,
+    TensorRow,
+    inspect_report,
+    node_rows,
+)
+from sizeforensics.report.rows import CauseRow, DiffReport, Fix, TensorPair, diff_report
+from sizeforensics.units import signed_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PathLike = str | os.PathLike[str]
+Advance = Callable[[int], None]
+
+NOTEBOOK_ROWS = 20
+"""Rows of a table in the notebook view; ``to_frame`` has them all."""
+
+
+def _ignore(_: int) -> None:
+    """Progress that nobody watches."""
+
+
+def inspect(
+    path: PathLike, *, limits: Limits = DEFAULT_LIMITS, advance: Advance = _ignore
+) -> Inspection:
+    """Everything the model file at ``path`` contains, to the byte.
+
+    ``advance`` is called with the number of payload bytes done since the last call. Raises
+    InputError when the file cannot be read or contradicts its format.
+    """
+    from sizeforensics import formats
+
+    inventory = formats.read(os.fspath(path), limits)
+    return look_into(inventory, advance)
+
+
+def diff(
+    before: PathLike,
+    after: PathLike,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    advance: Advance = _ignore,
+) -> Diff:
+    """Why the model file ``after`` is bigger or smaller than ``before``, to the byte.
+
+    ``advance`` is called with the number of payload bytes done since the last call. Raises
+    InputError when a file cannot be read or contradicts its format.
+    """
+    from sizeforensics import formats
+
+    return compare(
+        formats.read(os.fspath(before), limits), formats.read(os.fspath(after), limits), advance
+    )
+
+
+def look_into(inventory: Inventory, advance: Advance = _ignore) -> Inspection:
+    """``inspect`` of an inventory that was read already."""
+    from sizeforensics import findings
+    from sizeforensics.fingerprints import fingerprints
+    from sizeforensics.views import cover
+
+    coverage = cover(inventory)
+    prints = fingerprints(inventory, coverage, advance)
+    digests = [known.digest.hex() if known else None for known in prints]
+    found = findings.find(inventory, coverage, prints)
+    return Inspection(inventory, inspect_report(inventory, found, digests))
+
+
+def compare(before: Inventory, after: Inventory, advance: Advance = _ignore) -> Diff:
+    """``diff`` of two inventories that were read already."""
+    from sizeforensics.attribution import attribute
+    from sizeforensics.matching import match
+
+    ledger = attribute(before, after, match(before, after, advance))
+    return Diff(diff_report(before, after, ledger))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Inspection:
+    """One artifact: its inventory, and the report about it."""
+
+    inventory: Inventory
+    report: InspectReport
+
+    @property
+    def headline(self) -> str:
+        """The artifact in one sentence."""
+        return self.report.headline
+
+    @property
+    def path(self) -> str:
+        return self.inventory.path
+
+    @property
+    def format(self) -> str:
+        return self.inventory.format
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files of the artifact."""
+        return self.inventory.nbytes
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        return self.inventory.files
+
+    @property
+    def spans(self) -> list[SpanRow]:
+        """Every span of every file, tiling them; made anew at each access."""
+        names = self.inventory.owners.names
+        return [
+            SpanRow(file.path, start, end, role, names[owner])
+            for file in self.inventory.files
+            for start, end, role, owner in file.spans
+        ]
+
+    @property
+    def tensors(self) -> tuple[TensorRow, ...]:
+        return self.report.tensors
+
+    @property
+    def nodes(self) -> list[NodeRow]:
+        """Every operator; made anew at each access."""
+        return node_rows(self.inventory)
+
+    @property
+    def findings(self) -> tuple[FindingRow, ...]:
+        """Waste, most bytes first."""
+        return self.report.findings
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self.report.warnings
+
+    def to_frame(self, kind: str = "tensors") -> pd.DataFrame:
+        """A pandas table of ``tensors``, ``spans``, ``nodes``, ``roles``, ``dtypes``, ``ops`` or
+        ``findings``. Raises InputError for another word."""
+        tables: dict[str, Callable[[], Iterable[Any]]] = {
+            "tensors": lambda: self.tensors,
+            "spans": lambda: self.spans,
+            "nodes": lambda: self.nodes,
+            "roles": lambda: self.report.roles,
+            "dtypes": lambda: self.report.dtypes,
+            "ops": lambda: self.report.ops,
+            "findings": lambda: self.findings,
+        }
+        types = {"tensors": TensorRow, "spans": SpanRow, "nodes": NodeRow, "findings": FindingRow}
+        return _frame(kind, tables, types)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``inspect --format json`` prints, as plain values."""
+        from sizeforensics.report import json
+
+        return json.inspect(self.report)
+
+    def save(self, path: PathLike, *, force: bool = False) -> None:
+        """Write a report whose kind the extension decides: .json or .csv. Raises InputError when
+        the file exists and ``force`` is not given, or cannot be written."""
+        from sizeforensics.report.save import save
+
+        save(self.report, os.fspath(path), force)
+
+    def __str__(self) -> str:
+        from sizeforensics.report import console
+
+        return console.inspect(self.report, console.View()).rstrip("\n")
+
+    def __repr__(self) -> str:
+        return f"<Inspection {visible(self.headline)}>"
+
+    def _repr_html_(self) -> str:
+        report = self.report
+        rows = [[part.name, f"{part.bytes:,}", part.percent, f"{part.count:,}"] for part in report.roles]
+        found = [
+            [row.finding, f"{row.bytes:,}", row.percent, ", ".join(row.subjects[:3])]
+            for row in report.findings
+        ]
+        return _notebook(report.headline, [
+            (["role", "bytes", "share", "spans"], rows),
+            (["finding", "saves bytes", "share", "where"], found),
+        ])
+
+
+class SpanRow(NamedTuple):
+    """``[start, end)`` of one file, what it is and whose it is."""
+
+    path: str
+    start: int
+    end: int
+    role: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Diff:
+    """Two artifacts, and where every byte of the difference comes from."""
+
+    report: DiffReport
+
+    @property
+    def headline(self) -> str:
+        """The answer in one sentence."""
+        return self.report.headline
+
+    @property
+    def before_bytes(self) -> int:
+        return self.report.before.bytes
+
+    @property
+    def after_bytes(self) -> int:
+        return self.report.after.bytes
+
+    @property
+    def delta_bytes(self) -> int:
+        """``after_bytes - before_bytes``, the sum over ``causes`` and over ``rows``."""
+        return self.report.delta_bytes
+
+    @property
+    def causes(self) -> tuple[CauseRow, ...]:
+        """Largest change first."""
+        return self.report.causes
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The ledger, largest change first."""
+        return self.report.rows
+
+    @property
+    def tensors(self) -> tuple[TensorPair, ...]:
+        """Which tensor became which, largest change first."""
+        return self.report.tensors
+
+    @property
+    def fixes(self) -> tuple[Fix, ...]:
+        """What would make the second artifact smaller, largest saving first."""
+        return self.report.fixes
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self.report.warnings
+
+    def to_frame(self, kind: str = "rows") -> pd.DataFrame:
+        """A pandas table of ``rows``, ``causes`` or ``tensors``. Raises InputError for another
+        word."""
+        tables: dict[str, Callable[[], Iterable[Any]]] = {
+            "rows": lambda: map(_flat_row, self.rows),
+            "causes": lambda: map(_flat_cause, self.causes),
+            "tensors": lambda: map(_flat_pair, self.tensors),
+        }
+        return _frame(kind, tables, {})
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``diff --format json`` prints, as plain values."""
+        from sizeforensics.report import json
+
+        return json.diff(self.report)
+
+    def save(self, path: PathLike, *, force: bool = False) -> None:
+        """Write a report whose kind the extension decides: .json or .csv. Raises InputError when
+        the file exists and ``force`` is not given, or cannot be written."""
+        from sizeforensics.report.save import save
+
+        save(self.report, os.fspath(path), force)
+
+    def __str__(self) -> str:
+        from sizeforensics.report import console
+
+        return console.diff(self.report, console.View()).rstrip("\n")
+
+    def __repr__(self) -> str:
+        return f"<Diff {visible(self.headline)}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [entry.cause, entry.title, f"{entry.before_bytes:,}", f"{entry.after_bytes:,}",
+             signed_bytes(entry.delta_bytes), entry.percent]
+            for entry in self.causes
+        ]  # fmt: skip
+        header = ["cause", "what", "before", "after", "change", "of gross change"]
+        footer = " · ".join(self.report.reconciliation)
+        return _notebook(self.headline, [(header, rows)], footer)
+
+
+# -- tables ------------------------------------------------------------------------------------
+
+
+def _frame(
+    kind: str, tables: dict[str, Callable[[], Iterable[Any]]], types: dict[str, Any]
+) -> pd.DataFrame:
+    import pandas as pd
+
+    if kind not in tables:
+        raise InputError(f"expected one of {', '.join(tables)}, got {kind!r}")
+    rows = list(tables[kind]())
+    columns = rows[0]._fields if rows and hasattr(rows[0], "_fields") else None
+    if not rows and kind in types:
+        columns = types[kind]._fields
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _flat_row(row: Row) -> dict[str, Any]:
+    values = row._asdict()
+    values.update(before=row.before and row.before.name, after=row.after and row.after.name)
+    return {**values, "delta_bytes": row.delta_bytes}
+
+
+def _flat_cause(entry: CauseRow) -> dict[str, Any]:
+    return {
+        "cause": entry.cause, "label": entry.title, "before_bytes": entry.before_bytes,
+        "after_bytes": entry.after_bytes, "delta_bytes": entry.delta_bytes, "share": entry.share,
+        "count": entry.count, "elements": entry.elements,
+        **{f"{kind}_bytes": size for kind, size in entry.evidence._asdict().items()},
+    }  # fmt: skip
+
+
+def _flat_pair(pair: TensorPair) -> dict[str, Any]:
+    return {
+        "name": pair.name, "before": pair.before and pair.before.name,
+        "after": pair.after and pair.after.name, "dtype": pair.dtype, "shape": pair.shape,
+        "before_bytes": pair.before_bytes, "after_bytes": pair.after_bytes,
+        "delta_bytes": pair.delta_bytes, "causes": ", ".join(pair.causes),
+        "evidence": pair.evidence, "how": pair.how,
+    }  # fmt: skip
+
+
+def _notebook(
+    headline: str, tables: Sequence[tuple[list[str], list[list[str]]]], footer: str = ""
+) -> str:
+    """Plain tables without style, script or link; every text from a file is escaped twice over."""
+    parts = [f"<p><strong>{_safe(headline)}</strong></p>"]
+    for header, rows in tables:
+        if not rows:
+            continue
+        head = "".join(f'<th scope="col">{_safe(name)}</th>' for name in header)
+        body = "".join(
+            f"<tr>{''.join(f'<td>{_safe(cell)}</td>' for cell in row)}</tr>"
+            for row in rows[:NOTEBOOK_ROWS]
+        )
+        parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+        if len(rows) > NOTEBOOK_ROWS:
+            parts.append(f"<p>{len(rows) - NOTEBOOK_ROWS:,} more rows</p>")
+    return "".join([*parts, f"<p>{_safe(footer)}</p>" if footer else ""])
+
+
+def _safe(text: str) -> str:
+    return html.escape(visible(text))

@@ -1,0 +1,151 @@
+"""The words of a report: percentages, ratios, one phrase per cause, one fix per cause."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sizeforensics.escape import one_line
+from sizeforensics.units import format_bytes, signed_bytes
+
+_NAME_LIMIT = 60
+"""Characters of a tensor name or path inside a sentence; tables show it whole."""
+
+
+def percent(part: int, whole: int) -> str:
+    """``part`` of ``whole`` with one decimal; never ``0.0 %`` for something, never ``100.0 %`` for
+    less than everything."""
+    if part == 0 or whole == 0:
+        return "0.0 %"
+    tenths = (2000 * part + whole) // (2 * whole)
+    if tenths == 0:
+        return "<0.1 %"
+    if tenths >= 1000 and part < whole:
+        return ">99.9 %"
+    return f"{tenths // 10:,}.{tenths % 10} %"
+
+
+def ratio(before: int, after: int) -> str:
+    """``2.00x``: how many times ``before`` bytes fit into ``after`` bytes; empty without either."""
+    if not before:
+        return ""
+    times = after / before
+    if times >= 99.995:
+        return f"{times:,.0f}x"
+    if 0 < times < 0.095:
+        return f"{times:.2g}x"
+    return f"{times:.2f}x"
+
+
+def comparison(before: str, before_bytes: int, after: str, after_bytes: int) -> str:
+    """``B is 2.00x A``, or the difference in bytes where the ratio would round to one."""
+    times = ratio(before_bytes, after_bytes)
+    if times not in ("", "1.00x"):
+        return f"{after} is {times} {before}"
+    word = "larger" if after_bytes > before_bytes else "smaller"
+    difference = format_bytes(abs(after_bytes - before_bytes))
+    return f"{after} is {difference} {word} than {before}" + (f" ({times})" if times else "")
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 tensor``, ``2 tensors``, ``2 copies``."""
+    if count == 1:
+        return f"1 {noun}"
+    head, _, tail = noun.partition(" of ")
+    plural = f"{head[:-1]}ies" if head.endswith(("py", "ry")) else f"{head}s"
+    return f"{count:,} {plural}{f' of {tail}' if tail else ''}"
+
+
+# noun counted (empty: the subject is not counted), what happened when bytes came, when they went.
+# "were" becomes "was" for one.
+_PHRASES: dict[str, tuple[str, str, str]] = {
+    "carried": ("", "shared content grew", "shared content shrank"),
+    "quantization-parameters": ("quantisation parameter", "were added", "were removed"),
+    "duplicate": ("further copy of tensors", "were stored", "are no longer stored"),
+    "constant": ("constant", "were baked in", "are no longer stored"),
+    "densified": ("broadcast tensor", "were written out in full", "are stored once only"),
+    "sparse-index": ("sparse index tensor", "were added", "were removed"),
+    "shape": ("tensor", "got more elements", "got fewer elements"),
+    "unmatched": ("tensor without counterpart", "were added", "were dropped"),
+    "folded": ("tensor", "were unfolded from others", "were folded into others"),
+    "optimizer-state": ("entry of optimizer state", "were added", "were dropped"),
+    "ema-copy": ("entry of a further network copy", "were added", "were dropped"),
+    "storage-slack": ("", "storage no tensor views grew", "storage no tensor views shrank"),
+    "unreferenced": ("unreferenced entry", "were added", "were dropped"),
+    "graph": ("", "the graph grew", "the graph shrank"),
+    "names": ("", "tensor and node names grew", "tensor and node names shrank"),
+    "code": ("", "TorchScript code grew", "TorchScript code shrank"),
+    "pickle": ("", "pickled Python objects grew", "pickled Python objects shrank"),
+    "metadata": ("", "metadata grew", "metadata shrank"),
+    "value-info": ("", "stored intermediate shapes grew", "stored intermediate shapes shrank"),
+    "debug-info": ("", "debugging information grew", "debugging information shrank"),
+    "container": ("", "container framing grew", "container framing shrank"),
+    "alignment": ("", "alignment padding grew", "alignment padding shrank"),
+    "compression": ("", "compression saves less", "compression saves more"),
+    "encoding": ("", "typed encoding costs more", "typed encoding costs less"),
+    "unexplained": ("", "unexplained bytes grew", "unexplained bytes shrank"),
+}
+
+
+def phrase(
+    cause: str, label: str, *, delta: int, count: int, elements: int, subject: str
+) -> str:
+    """What one cause did, in plain words with its count and bytes.
+
+    ``subject`` is what most of the bytes belong to, or empty. A change of element type says its
+    elements instead of bytes: that is the sentence people look for.
+    """
+    if cause == "dtype":
+        change = f"went {label}" if " -> " in label else "changed their element type"
+        return f"{counted(elements, 'weight')} {change}"
+    noun, came, went = _PHRASES[cause]
+    verb = came if delta > 0 else went
+    if noun and count == 1:
+        verb = verb.replace("were ", "was ", 1).replace("are ", "is ", 1)
+    words = f"{counted(count, noun)} {verb}" if noun else verb
+    whose = one_line(subject, _NAME_LIMIT)
+    if whose:
+        whose = f", {whose}" if count == 1 else f", mostly {whose}"
+    return f"{words} ({signed_bytes(delta)}{whose})"
+
+
+def joined(parts: Sequence[str]) -> str:
+    """``a``, ``a and b`` or ``a, b and c``."""
+    return " and ".join(([", ".join(parts[:-1])] if parts[:-1] else []) + list(parts[-1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to do about bytes that one cause added: shortest useful words, and what it risks.
+
+    ``exact`` is whether the saving is the cause's bytes to the byte; otherwise the replacement
+    costs a little and the saving is an upper bound.
+    """
+
+    action: str
+    risk: str
+    exact: bool
+
+
+_ADVICE = {
+    "dtype": Advice("store the weights in the narrower type", "rounding when the model was trained in the wider type", True),
+    "duplicate": Advice("store each tensor once", "none: the copies are equal", False),
+    "constant": Advice("compute the constants in the graph", "slower start, or operators a runtime lacks", False),
+    "densified": Advice("keep the small tensor and expand it", "operators a runtime lacks", False),
+    "optimizer-state": Advice("save the weights without optimizer state", "training cannot be resumed", False),
+    "ema-copy": Advice("keep only the network you deploy", "the other copy is lost", False),
+    "storage-slack": Advice("clone views before saving", "none: no tensor reads these bytes", True),
+    "unreferenced": Advice("remove what nothing reads", "none: nothing reads these bytes", False),
+    "pickle": Advice("save a state dict without logs and history", "histories and the module class are lost", False),
+    "value-info": Advice("clear the stored intermediate shapes", "a viewer has to infer them again", False),
+    "debug-info": Advice("strip debugging information", "error messages name no source lines", False),
+    "encoding": Advice("write raw_data instead of typed fields", "none", True),
+}  # fmt: skip
+
+
+def advice(cause: str, label: str) -> Advice | None:
+    """The short fix for a cause; None where leaving it alone is the advice."""
+    known = _ADVICE.get(cause)
+    if known and cause == "dtype" and " -> " in label:
+        return Advice(f"keep {label.split(' -> ', maxsplit=1)[0]} storage", known.risk, known.exact)
+    return known

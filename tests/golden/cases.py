@@ -1,0 +1,46 @@
+"""Which output each golden file pins; ``python -m tests.golden`` writes them all again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sizeforensics.causes import CAUSES
+from sizeforensics.report import catalogue, console, json
+from sizeforensics.report.console import View
+from sizeforensics.report.contents import inspect_report
+from sizeforensics.report.rows import diff_report
+from tests.golden import samples
+
+HERE = Path(__file__).parent
+
+
+def _diff(case: Callable[[], samples.Case], view: View) -> Callable[[], str]:
+    return lambda: console.diff(diff_report(*case()), view)
+
+
+def _inspect(view: View) -> Callable[[], str]:
+    return lambda: console.inspect(inspect_report(*samples.inspected()), view)
+
+
+CASES: dict[str, Callable[[], str]] = {
+    "diff-piped.txt": _diff(samples.yolo, View()),
+    "diff-60.txt": _diff(samples.yolo, View(width=60, wrap=True)),
+    "diff-80.txt": _diff(samples.yolo, View(width=80, wrap=True)),
+    "diff-140-verbose.txt": _diff(samples.yolo, View(width=140, wrap=True, verbose=True)),
+    "diff-ascii.txt": _diff(samples.yolo, View(unicode=False)),
+    "diff-colour.txt": _diff(samples.yolo, View(colour=True, wrap=True)),
+    "diff-filtered.txt": _diff(samples.yolo, View(min_bytes=10_000, filter="model.24", verbose=True)),
+    "diff-hostile.txt": _diff(samples.hostile, View(verbose=True)),
+    "diff-wide.txt": _diff(samples.wide, View(wrap=True, verbose=True)),
+    "diff-every-cause.txt": _diff(samples.every_cause, View(wrap=True)),
+    "diff.json": lambda: "".join(json.render(json.diff(diff_report(*samples.yolo())))),
+    "diff-hostile.json": lambda: "".join(json.render(json.diff(diff_report(*samples.hostile())))),
+    "inspect.txt": _inspect(View()),
+    "inspect-60-verbose.txt": _inspect(View(width=60, wrap=True, verbose=True)),
+    "inspect.json": lambda: "".join(json.render(json.inspect(inspect_report(*samples.inspected())))),
+    "map.txt": lambda: "".join(console.spans(samples.inspected()[0])),
+    "map.json": lambda: "".join(json.render_map(samples.inspected()[0])),
+    "explain.txt": catalogue.everything,
+    "explain-dtype.txt": lambda: catalogue.one(CAUSES["dtype"], 80),
+}  # fmt: skip
