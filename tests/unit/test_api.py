@@ -1,0 +1,131 @@
+"""The Python API: lazy, typed, tables that sum, a notebook view that runs nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import sizeforensics as sf
+from sizeforensics import api, formats
+from sizeforensics.report.contents import inspect_report
+from sizeforensics.report.rows import diff_report
+from tests.builders import artifact
+from tests.golden import samples
+
+
+@pytest.fixture
+def models(monkeypatch):
+    half = np.arange(512, dtype=np.float16).reshape(16, 32)
+    known = {
+        "a.pt": artifact({"w": half}, path="a.pt", header=64),
+        "b.onnx": artifact({"onnx::w": half.astype(np.float32)}, path="b.onnx", header=32),
+    }
+    monkeypatch.setattr(formats, "read", lambda path, *_: known[path], raising=False)
+
+
+class Tags(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes = set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += [name for name, _ in attrs]
+
+
+def test_import_is_lazy():
+    code = "import sys, sizeforensics as sf; print(sf.__version__, 'numpy' in sys.modules, 'click' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{sf.__version__} False False\n"
+
+
+def test_names_are_reachable():
+    assert sf.diff is api.diff
+    assert issubclass(sf.errors.FormatError, sf.SizeforensicsError)
+    assert set(sf.__all__) <= set(dir(sf))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        sf.nothing  # noqa: B018
+
+
+def test_diff(models):
+    diff = sf.diff("a.pt", "b.onnx")
+    assert diff.headline == "b.onnx is 1.91x a.pt: 512 weights went float16 -> float32."
+    assert (diff.before_bytes, diff.after_bytes, diff.delta_bytes) == (1_088, 2_080, 992)
+    assert diff.causes[0].cause == "dtype"
+    assert diff.fixes[0].saves_bytes == 1_024
+    assert diff.warnings == ()
+    assert str(diff).startswith(diff.headline)
+    assert repr(diff) == f"<Diff {diff.headline}>"
+    for kind in ("rows", "causes", "tensors"):
+        frame = diff.to_frame(kind)
+        if kind != "tensors":
+            assert frame["delta_bytes"].sum() == diff.delta_bytes
+        assert len(frame) == len(getattr(diff, kind))
+    with pytest.raises(sf.errors.InputError, match="rows, causes, tensors"):
+        diff.to_frame("spans")
+
+
+def test_inspection(models):
+    found = sf.inspect("b.onnx")
+    assert (found.path, found.format, found.bytes) == ("b.onnx", "onnx", 2_080)
+    assert [span[1:4] for span in found.spans] == [(0, 32, "container"), (32, 2_080, "tensor-data")]
+    assert found.tensors[0].name == "onnx::w"
+    assert found.files[0].nbytes == 2_080
+    assert (found.nodes, found.findings, found.warnings) == ([], (), ())
+    assert found.to_frame()["bytes"].tolist() == [2_048]
+    spans = found.to_frame("spans")
+    assert (spans["end"] - spans["start"]).sum() == 2_080
+    assert found.to_frame("roles")["bytes"].sum() == 2_080
+    for kind in ("nodes", "ops", "dtypes", "findings"):
+        assert len(found.to_frame(kind)) == (kind == "dtypes")
+    assert list(found.to_frame("nodes").columns) == ["name", "op", "scope", "offset", "bytes"]
+    with pytest.raises(sf.errors.InputError, match="spans"):
+        found.to_frame("rows")
+    assert str(found).startswith(found.headline)
+    assert repr(found).startswith("<Inspection b.onnx is")
+
+
+def test_save_and_dict_agree(models, tmp_path):
+    for result in (sf.diff("a.pt", "b.onnx"), sf.inspect("a.pt")):
+        path = tmp_path / "out.json"
+        result.save(path, force=True)
+        assert json.loads(path.read_text()) == json.loads(json.dumps(result.to_dict()))
+        with pytest.raises(sf.errors.InputError, match="force=True"):
+            result.save(path)
+
+
+def test_progress_reports_payload_bytes(models):
+    seen: list[int] = []
+    sf.inspect("a.pt", advance=seen.append)
+    assert sum(seen) == 1_024
+
+
+def test_notebook_view_is_inert():
+    diff = api.Diff(diff_report(*samples.hostile()))
+    inventory = samples.artifact(samples.HOSTILE, [(8, "tensor-data", samples.HOSTILE)])
+    finding = samples.Finding("duplicate", 4, (samples.HOSTILE, "<script>alert(1)</script>"), "x")
+    found = api.Inspection(inventory, inspect_report(inventory, [finding]))
+    for text in (diff._repr_html_(), found._repr_html_()):
+        parsed = Tags(text)
+        assert parsed.tags <= {"p", "strong", "table", "thead", "tbody", "tr", "th", "td"}
+        assert set(parsed.attributes) <= {"scope"}
+        assert not set(text) & set("\x1b\u202e\u200b\udc80\n")
+        assert "&lt;b&gt;" in text
+
+
+def test_notebook_view_says_what_it_leaves_out():
+    inventory = samples.artifact("a.onnx", [(8, "graph", "x")])
+    findings = [samples.Finding("duplicate", 1, (str(number),), "x") for number in range(50)]
+    text = api.Inspection(inventory, inspect_report(inventory, findings))._repr_html_()
+    assert "30 more rows" in text
+
+
+def test_frames_keep_hostile_names():
+    frame = api.Diff(diff_report(*samples.hostile())).to_frame()
+    assert samples.HOSTILE in frame["subject"].tolist()
