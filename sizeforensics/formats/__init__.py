@@ -1,0 +1,111 @@
+"""Recognise a model by its content, never by its name, and read it with the reader that fits.
+
+A format is one row of ``FORMATS``. Readers are imported when a file turns up that may be theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from sizeforensics.errors import FormatError, Unrecognized
+from sizeforensics.inventory import Inventory
+from sizeforensics.limits import DEFAULT_LIMITS, Limits
+from sizeforensics.source import FileSource, Source
+
+if TYPE_CHECKING:
+    from sizeforensics.formats.torch_archive import TorchArchive
+
+HEAD = 1 << 16
+"""Bytes looked at to tell what a file is."""
+
+
+def read(path: str, limits: Limits = DEFAULT_LIMITS) -> Inventory:
+    """The inventory of the model stored at ``path`` and in the files it names.
+
+    Raises SourceError when it cannot be read, Unrecognized when it is none of the formats this
+    package reads, and another FormatError when its bytes contradict its format.
+    """
+    return read_source(FileSource(path), limits)
+
+
+def read_source(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
+    """The inventory of the model that ``source`` holds."""
+    from sizeforensics.formats import recognise
+
+    file = Candidate(source, limits)
+    if recognise.mangled(file.head):
+        raise _unrecognized(source, "binary data that was converted to UTF-8, beyond repair")
+    for read_format in FORMATS:
+        inventory = read_format(file)
+        if inventory is not None:
+            return inventory
+    if file.torch is not None:
+        raise _unrecognized(source, recognise.describe_archive(file.torch.archive))
+    raise _unrecognized(source, recognise.describe(file.head, source.size))
+
+
+def _unrecognized(source: Source, got: str) -> Unrecognized:
+    return Unrecognized(source.path, 0, "a PyTorch, TorchScript or ONNX model", got)
+
+
+class Candidate:
+    """A file that is to be recognised, and what has been found out about it so far."""
+
+    def __init__(self, source: Source, limits: Limits) -> None:
+        self.source = source
+        self.limits = limits
+
+    @cached_property
+    def head(self) -> bytes:
+        return self.source.read(0, min(HEAD, self.source.size))
+
+    @cached_property
+    def torch(self) -> TorchArchive | None:
+        """The file as an archive the way PyTorch sees it; None when it is no ZIP archive.
+
+        A file that begins like an archive has to be one. One that only ends like an archive may
+        have something in front of it, or may just hold the four bytes of an end record.
+        """
+        from sizeforensics.formats import torch_archive, zip_archive
+
+        try:
+            archive = zip_archive.read(self.source, self.limits)
+        except FormatError:
+            if self.head.startswith(b"PK\x03\x04"):
+                raise
+            return None
+        return torch_archive.open_torch(archive)
+
+
+def _onnx(file: Candidate) -> Inventory | None:
+    from sizeforensics.formats import onnx
+
+    return onnx.read(file.source, file.limits) if onnx.looks_like(file.source) else None
+
+
+def _torchscript(file: Candidate) -> Inventory | None:
+    torch = file.torch
+    # torch.jit.save always writes constants.pkl; other writers of its layout may not.
+    if torch is None or torch.find("data.pkl") is None or not (
+        torch.find("constants.pkl") is not None or torch.has_any("code/")
+    ):
+        return None
+    from sizeforensics.formats import torchscript
+
+    return torchscript.read(torch, file.limits)
+
+
+def _pytorch(file: Candidate) -> Inventory | None:
+    torch = file.torch
+    if torch is None or torch.find("data.pkl") is None:
+        return None
+    from sizeforensics.formats import pytorch
+
+    return pytorch.read(torch, file.limits)
+
+
+FORMATS: tuple[Callable[[Candidate], Inventory | None], ...] = (_onnx, _torchscript, _pytorch)
+"""Every format, in the order in which a file is offered to them: the inventory, or None for a file
+of another format. An archive with something in front of it may be anything, so ZIP comes last."""

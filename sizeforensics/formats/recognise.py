@@ -1,0 +1,147 @@
+"""What a file is that no reader of this package takes, in words for the one who chose it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from sizeforensics.escape import one_line
+from sizeforensics.formats.zip_archive import Archive
+
+# torch/serialization.py, MAGIC_NUMBER, pickled as LONG1.
+_LEGACY_MAGIC = b"\x8a\x0a" + (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
+_TAR_MEMBERS = (b"sys_info", b"pickle", b"storages", b"tensors")
+_TEXT_PROTOBUF = re.compile(rb"\s*(#[^\n]*\n\s*)*(ir_version|producer_name|graph|opset_import)\s*[:{]")
+
+_MAGICS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"version https://git-lfs.github.com/spec/",
+     "a git-LFS pointer: the model itself was not downloaded (git lfs pull)"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras and older TensorFlow write it"),
+    (0, b"\x93NUMPY", "a NumPy array (.npy)"),
+    (0, b"GGUF", "a GGUF file, as llama.cpp reads it"),
+    (0, b"lmgg", "a GGML file"),
+    (0, b"tjgg", "a GGML file"),
+    (4, b"TFL3", "a TensorFlow Lite model"),
+    (4, b"PTMF", "a PyTorch mobile model in the flatbuffer format"),
+    (4, b"ET", "an ExecuTorch program"),
+    (0, b"PYTORCH1", "a PyTorch archive of the preview release 1.0"),
+    (0, b"\x1f\x8b", "a gzip file: unpack it first"),
+    (0, b"BZh", "a bzip2 file: unpack it first"),
+    (0, b"\xfd7zXZ\x00", "an xz file: unpack it first"),
+    (0, b"\x28\xb5\x2f\xfd", "a zstd file: unpack it first"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive: unpack it first"),
+    (0, b"Rar!\x1a\x07", "a RAR archive: unpack it first"),
+    (0, b"%PDF-", "a PDF document"),
+    (0, b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (0, b"\xff\xd8\xff", "a JPEG image"),
+    (0, b"\x7fELF", "an ELF binary, perhaps a compiled model or library"),
+)  # fmt: skip
+
+
+def mangled(head: bytes) -> bool:
+    """Whether a text editor or a wrong transfer mode has turned binary data into UTF-8: every byte
+    above 0x7F has become U+FFFD, and what is left decodes."""
+    return b"\0" in head and head.count(b"\xef\xbf\xbd") >= 16 and _decodes(head)
+
+
+def describe(head: bytes, size: int) -> str:
+    """What a file of ``size`` bytes is that begins with ``head`` and is no ZIP archive."""
+    if size == 0:
+        return "an empty file"
+    if not head.strip(b"\0"):
+        return f"zeros ({len(head):,} bytes looked at)"
+    for name_it in (_magic, _pickle, _tar, _safetensors, _saved_model, _text):
+        if words := name_it(head, size):
+            return words
+    return f"an unknown format that begins with {head[:8].hex(' ')}"
+
+
+def describe_archive(archive: Archive) -> str:
+    """What a ZIP archive is that holds neither a checkpoint nor TorchScript."""
+    names = [entry.name for entry in archive.entries]
+    base_names = {name.rpartition("/")[2] for name in names}
+    if not names:
+        return "an empty ZIP archive"
+    if {"archive_format", "serialized_exported_program.json"} & base_names:
+        return "a torch.export archive (.pt2)"
+    if {"metadata.json", "config.json", "model.weights.h5"} <= base_names:
+        return "a Keras model (.keras)"
+    if all(name.endswith(".npy") for name in names):
+        return "NumPy arrays (.npz)"
+    if "saved_model.pb" in base_names:
+        return "a TensorFlow SavedModel in a ZIP archive: unpack it first"
+    if inside := [name for name in names if name.endswith((".onnx", ".pt", ".pth", ".safetensors"))]:
+        return f"a ZIP archive with {one_line(inside[0], 80)!r} inside: unpack it first"
+    return f"a ZIP archive without a model in it, {_listed(names)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(one_line(name, 40)) for name in names[:3])
+    return f"{len(names):,} records: {shown}" + (", ..." if len(names) > 3 else "")
+
+
+def _magic(head: bytes, size: int) -> str:
+    del size
+    return next((words for at, magic, words in _MAGICS if head.startswith(magic, at)), "")
+
+
+def _pickle(head: bytes, size: int) -> str:
+    del size
+    if not head.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+        return ""
+    if _LEGACY_MAGIC in head[:32]:
+        return "a PyTorch checkpoint in the legacy format (torch.save before 1.6): save it again"
+    return f"a bare pickle of protocol {head[1]}"
+
+
+def _tar(head: bytes, size: int) -> str:
+    del size
+    if not head.startswith(b"ustar", 257):
+        return ""
+    if head[:100].rstrip(b"\0").removeprefix(b"./") in _TAR_MEMBERS:
+        return "a PyTorch checkpoint in the old tar layout (before 0.2): save it again"
+    return "a tar archive: unpack it first"
+
+
+def _safetensors(head: bytes, size: int) -> str:
+    length = int.from_bytes(head[:8], "little")
+    return "a safetensors file" if 2 <= length <= size - 8 and head[8:9] == b"{" else ""
+
+
+def _saved_model(head: bytes, size: int) -> str:
+    del size
+    # saved_model.proto: schema version 1, then a MetaGraphDef; a frozen graph begins with a node.
+    if head.startswith(b"\x08\x01\x12") and (b"serve" in head or b"tensorflow" in head):
+        return "a TensorFlow SavedModel"
+    return ""
+
+
+def _text(head: bytes, size: int) -> str:
+    del size
+    if b"\0" in head[:512] or not _decodes(head):
+        return ""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    start = text[:512].lower()
+    kinds: tuple[tuple[Callable[[], bool], str], ...] = (
+        (lambda: start.startswith((b"<!doctype html", b"<html")) or b"<html" in start,
+         "an HTML page: an error or login page was saved in place of the model"),
+        (lambda: start.startswith((b"<?xml", b"<net")),
+         "an XML file" + (", perhaps of OpenVINO" if b"<net" in start else "")),
+        (lambda: _TEXT_PROTOBUF.match(text[:4096]) is not None,
+         "an ONNX model in protobuf's text format"),
+        (lambda: start.startswith((b"{", b"[")), "a JSON file"),
+    )  # fmt: skip
+    for holds, words in kinds:
+        if holds():
+            return words
+    line = text.split(b"\n", 1)[0].decode("utf-8", "replace")
+    return f"a text file that begins with {one_line(line, 60)!r}"
+
+
+def _decodes(head: bytes) -> bool:
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # The head may end inside a character.
+        return error.end == len(head) and len(head) - error.start < 4
+    return True
