@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
-from sizeforensics import __version__
+from sizeforensics import __version__, terminal
 from sizeforensics.errors import InputError, SizeforensicsError
 from sizeforensics.escape import one_line, visible
 
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
 _NAME = "sizeforensics"
 _COMPLETE = "_SIZEFORENSICS_COMPLETE"
-_PIPED_WIDTH = 80
 _MAX_WARNINGS = 20
 _TOUR = """\
 \b
@@ -41,13 +38,12 @@ The same for a script, and as a file:
     sizeforensics diff yolov5s.pt yolov5s.onnx --format json -o diff.csv
 What does a word of the report mean?
     sizeforensics explain dtype"""
-_PATIENCE = 0.5
-"""Seconds of work before a progress bar appears."""
+"""The examples of the main help; the mark keeps click from filling them into a paragraph."""
 
 
 def main() -> None:
     """The installed command: run, then leave with the exit code."""
-    _open_closed_streams()
+    terminal.open_closed_streams()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -63,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
     except SizeforensicsError as error:
         return _fail(str(error), error.exit_code, debug)
     except BrokenPipeError:
-        _abandon_stdout()
+        terminal.abandon_stdout()
         return 141
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", 130, debug=False)
@@ -98,33 +94,6 @@ def _fail(message: str, exit_code: int, debug: bool) -> int:
     # Twice the usual limit: a message names a path and what was expected of it.
     click.echo(f"error: {one_line(' '.join(message.split()), 600)}", err=True)
     return exit_code
-
-
-def _open_closed_streams() -> None:
-    """Give closed standard streams a harmless target.
-
-    Otherwise the first model file opened would get descriptor 1 and be what prints go to.
-    """
-    for number, (name, flags) in enumerate(
-        (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY))
-    ):
-        if getattr(sys, name) is None:
-            descriptor = os.open(os.devnull, flags)
-            if descriptor != number:
-                os.dup2(descriptor, number)
-                os.close(descriptor)
-            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8"))
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # A name that the terminal's encoding lacks is shown as an escape, not as a crash.
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _abandon_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush does not complain."""
-    descriptor = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(descriptor, sys.stdout.fileno())
-    os.close(descriptor)
 
 
 # -- the commands ------------------------------------------------------------------------------
@@ -233,7 +202,7 @@ def diff(
     from sizeforensics import api, formats
 
     inventories = formats.read(before), formats.read(after)
-    with _progress(sum(map(_payload, inventories))) as advance:
+    with terminal.progress(sum(map(_payload, inventories))) as advance:
         report = api.compare(*inventories, advance).report
     _deliver(report, form, outputs, force)
     if form == "table":
@@ -276,7 +245,7 @@ def inspect(
     from sizeforensics import api, formats
 
     inventory = formats.read(model)
-    with _progress(_payload(inventory)) as advance:
+    with terminal.progress(_payload(inventory)) as advance:
         report = api.look_into(inventory, advance).report
     _deliver(report, form, outputs, force)
     if form == "table":
@@ -348,7 +317,7 @@ def explain(cause: str | None) -> None:
         raise InputError(
             f"no cause {cause!r}{_meant(cause, CAUSES)} (`sizeforensics explain` lists them all)"
         )
-    _write([catalogue.one(known, _width())])
+    _write([catalogue.one(known, terminal.width())])
 
 
 @cli.command(
@@ -425,13 +394,11 @@ def _view(verbose: bool, sort: str, min_bytes: str, wanted: str) -> View:
         cause = wanted.removeprefix("cause=")
         if cause not in CAUSES:
             raise InputError(f"no cause {cause!r}{_meant(cause, CAUSES)}")
-    terminal = sys.stdout.isatty()
-    encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
     return View(
-        width=_width(),
-        unicode=encoding.startswith("utf"),
-        colour=terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
-        wrap=terminal,
+        width=terminal.width(),
+        unicode=terminal.speaks_unicode(),
+        colour=terminal.wants_colour(),
+        wrap=sys.stdout.isatty(),
         verbose=verbose,
         sort=sort,
         min_bytes=parse_bytes(min_bytes),
@@ -439,49 +406,5 @@ def _view(verbose: bool, sort: str, min_bytes: str, wanted: str) -> View:
     )
 
 
-def _width() -> int:
-    if not sys.stdout.isatty():
-        return _PIPED_WIDTH
-    import shutil
-
-    return shutil.get_terminal_size().columns
-
-
 def _payload(inventory: Inventory) -> int:
     return sum(storage.nbytes for storage in inventory.storages)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr while payload bytes are read, once that takes long and someone watches."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    started = time.monotonic()
-    done = 0
-    bar: Any = None
-    task: Any = None
-
-    def advance(nbytes: int) -> None:
-        nonlocal done, bar, task
-        done += nbytes
-        if bar is None and time.monotonic() - started > _PATIENCE:
-            bar, task = _bar(total)
-        if bar is not None:
-            bar.update(task, completed=done)
-
-    try:
-        yield advance
-    finally:
-        if bar is not None:
-            bar.stop()
-
-
-def _bar(total: int) -> tuple[Any, Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-
-    columns = BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    bar.start()
-    return bar, bar.add_task("", total=total)

@@ -9,7 +9,8 @@ from sizeforensics.causes import CAUSES
 from sizeforensics.escape import visible
 from sizeforensics.inventory import Inventory
 from sizeforensics.report.contents import InspectReport, Part
-from sizeforensics.report.rows import CauseLine, CauseRow, DiffReport, TensorPair, cause_lines
+from sizeforensics.report.lines import CauseLine, cause_lines
+from sizeforensics.report.rows import CauseRow, DiffReport, TensorPair
 from sizeforensics.spans import ROLES
 from sizeforensics.units import format_bytes, signed_bytes
 

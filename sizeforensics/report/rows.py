@@ -7,7 +7,7 @@ the rows it stands under.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import NamedTuple
@@ -19,8 +19,6 @@ from sizeforensics.inventory import Inventory
 from sizeforensics.ledger import EVIDENCE, Ledger, Place, Row
 from sizeforensics.report import words
 from sizeforensics.units import format_bytes
-
-SORTS = ("delta", "before", "after", "name")
 
 
 class FileRow(NamedTuple):
@@ -405,88 +403,3 @@ _NAMED = frozenset({
     "metadata", "debug-info", "densified", "unexplained",
 })  # fmt: skip
 """Causes whose largest subject says more than the cause: a key, a tensor, a record."""
-
-
-# -- lines: the causes that fit, and one line for those that do not --------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class CauseLine:
-    """One or several causes as one line of a chart; ``gross_bytes`` is Σ|delta| of its causes."""
-
-    title: str
-    detail: str
-    delta_bytes: int
-    gross_bytes: int
-    before_bytes: int
-    after_bytes: int
-    share: float
-    percent: str
-    causes: tuple[CauseRow, ...]
-
-
-_GROUPS = {"structure": "program", "metadata": "program", "container": "container"}
-_TINY = 0.005
-
-
-def cause_lines(
-    report: DiffReport,
-    limit: int,
-    sort: str = "delta",
-    wanted: Callable[[CauseRow], bool] = lambda _: True,
-) -> tuple[CauseLine, ...]:
-    """At most ``limit`` lines that sum to the report's change, whatever ``wanted`` leaves out.
-
-    Small causes of related families share a line when they have the same sign; what is not wanted
-    or does not fit becomes one last line. ``unexplained`` always has a line of its own.
-    """
-
-    def keep(entry: CauseRow) -> bool:
-        return entry.cause == "unexplained" or wanted(entry)
-
-    changed = [entry for entry in report.causes if entry.delta_bytes]
-    together: dict[tuple[str, bool], list[CauseRow]] = {}
-    for entry in changed:
-        group = _GROUPS.get(CAUSES[entry.cause].family, "")
-        if keep(entry) and group and entry.share < _TINY:
-            together.setdefault((group, entry.delta_bytes > 0), []).append(entry)
-    grouped = {id(entry) for group in together.values() if len(group) > 1 for entry in group}
-    lines = [_line([entry], report) for entry in changed if keep(entry) and id(entry) not in grouped]
-    lines += [_line(group, report) for group in together.values() if len(group) > 1]
-    lines.sort(key=lambda line: _line_order(line, sort, report.delta_bytes))
-    rest = [entry for entry in changed if not keep(entry)]
-    if len(lines) + bool(rest) > limit:
-        # What does not fit is what matters least, whatever the lines are sorted by.
-        order = sorted(lines, key=lambda line: (line.title != "unexplained", -line.gross_bytes))
-        kept = order[: max(limit - 1, 0)]
-        rest += [entry for line in lines if line not in kept for entry in line.causes]
-        lines = [line for line in lines if line in kept]
-    if rest:
-        lines.append(_line(rest, report, f"{len(rest):,} more cause{'s' * (len(rest) > 1)}"))
-    return tuple(lines)
-
-
-def _line(entries: Sequence[CauseRow], report: DiffReport, title: str = "") -> CauseLine:
-    gross = sum(abs(entry.delta_bytes) for entry in entries)
-    single = len(entries) == 1 and not title
-    return CauseLine(
-        title or ", ".join(dict.fromkeys(entry.cause for entry in entries)),
-        entries[0].title if single else "",
-        sum(entry.delta_bytes for entry in entries),
-        gross,
-        sum(entry.before_bytes for entry in entries),
-        sum(entry.after_bytes for entry in entries),
-        gross / report.gross_bytes if report.gross_bytes else 0.0,
-        words.percent(gross, report.gross_bytes),
-        tuple(entries),
-    )
-
-
-def _line_order(line: CauseLine, sort: str, delta: int) -> tuple[bool, int, str, str]:
-    if sort == "name":
-        return False, 0, line.title, line.detail
-    if sort in ("before", "after"):
-        size = line.before_bytes if sort == "before" else line.after_bytes
-        return False, -size, line.title, line.detail
-    against = (line.delta_bytes > 0) != (delta >= 0)
-    return against, -line.gross_bytes, line.title, line.detail

@@ -9,7 +9,8 @@ from sizeforensics.errors import LawBroken
 from sizeforensics.ledger import Row
 from sizeforensics.report import words
 from sizeforensics.report.contents import inspect_report
-from sizeforensics.report.rows import SORTS, cause_lines, diff_report
+from sizeforensics.report.lines import SORTS, cause_lines
+from sizeforensics.report.rows import diff_report
 from tests.golden import samples
 
 SAMPLES = [samples.yolo, samples.hostile, samples.wide, samples.every_cause]
