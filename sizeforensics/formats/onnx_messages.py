@@ -1,0 +1,405 @@
+"""What the messages of an ONNX model mean: graphs, nodes, edges, tensors, and who owns their bytes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sizeforensics.errors import LimitExceeded
+from sizeforensics.formats.onnx_schema import TABLES
+from sizeforensics.formats.onnx_tensors import Declared, declare
+from sizeforensics.formats.onnx_walk import Batch, Walk, Warnings
+from sizeforensics.formats.protobuf_wire import LEN, Fields
+from sizeforensics.limits import Limits
+from sizeforensics.source import Source
+from sizeforensics.spans import DEBUG_INFO, METADATA, NAMES, TENSOR_DATA, Integers
+
+_VALUE = 1_000
+"""Bytes of a property's value that are kept."""
+_SCOPE = 200
+"""Characters of a subgraph's path that are kept; nesting would square them."""
+_HOLDERS = frozenset({5, 6, 10, 11, 22, 23})
+"""Fields of an attribute that hold tensors and graphs: t, g, tensors, graphs, sparse ones."""
+
+
+class NodeChunk(NamedTuple):
+    """Columns of consecutive nodes and of their edges."""
+
+    ops: Integers
+    starts: Integers
+    ends: Integers
+    graphs: Integers
+    read_nodes: Integers
+    read_values: Integers
+    write_nodes: Integers
+    write_values: Integers
+
+
+class Messages(Walk):
+    """Walks a ModelProto and gathers what it says beside its bytes."""
+
+    def __init__(self, source: Source, limits: Limits, notes: Warnings) -> None:
+        super().__init__(source, limits, notes)
+        self.header: dict[str, str] = {}
+        self.opsets: list[tuple[str, int]] = []
+        self.properties: list[tuple[str, str]] = []
+
+        self.graph_offsets: list[int] = []
+        self.scopes = [""]
+        """The path of every graph; the model's own is the first."""
+        self.parents = [-1]
+        """The graph whose values a graph can see; -1 for none."""
+        self.also_read: list[tuple[int, str]] = []
+        """(graph, value) that something other than a node reads: outputs, training bindings."""
+        self.scales: list[tuple[int, str]] = []
+        """(graph, value) that a quantization annotation names."""
+
+        self.node_names: list[str] = []
+        self.node_labels: list[str] = []
+        self.node_outputs: list[str] = []
+        """The first output of every node."""
+        self.constants: set[int] = set()
+        """The Constant nodes."""
+        self.node_chunks: list[NodeChunk] = []
+        self.ops: dict[str, int] = {}
+        self.values: dict[str, int] = {}
+
+        self.tensors: list[Declared] = []
+        self.tensor_owners: list[int] = []
+        """Who owns the payload of each tensor."""
+
+    def run(self) -> None:
+        """Walk the whole file, which is one ModelProto."""
+        zero = np.zeros(1, dtype=np.int64)
+        owner = np.array([self.owners.add("model", "model")], dtype=np.int64)
+        size = np.array([self.source.size], dtype=np.int64)
+        self.walk(Batch("ModelProto", zero, zero, size, 0, METADATA, owner, zero, zero - 1, zero))
+
+    def handle(self, batch: Batch) -> None:
+        match batch.kind:
+            case "ModelProto":
+                self._model(batch)
+            case "GraphProto":
+                self._graphs(batch)
+            case "FunctionProto":
+                self._functions(batch)
+            case "TrainingInfoProto":
+                self._training(batch)
+            case "ValueInfoProto" | "ValueInfoProto.Edge":
+                self._value_infos(batch)
+            case "TensorAnnotation":
+                self._annotations(batch)
+            case "OperatorSetIdProto":
+                self._opset_imports(batch)
+            case "StringStringEntryProto":
+                self._entries(batch)
+            case "NodeProto":
+                self._nodes(batch)
+            case "AttributeProto":
+                self._attributes(batch)
+            case "SparseTensorProto":
+                self._sparse_tensors(batch)
+            case "TensorProto":
+                self._tensors(batch)
+            case _:
+                for fields in self.chunks(batch):
+                    self._walk_all(self.claim(batch, fields))
+
+    def _walk_all(self, below: dict[int, Batch]) -> None:
+        for child in below.values():
+            self.walk(child)
+
+    def _owners(self, names: list[str], subjects: list[str]) -> Integers:
+        if len(set(names)) == len(names):
+            return self.owners.extend(names, subjects)
+        # Equal owners are one owner: three million nameless nodes must not be three million.
+        found = [self.owners.add(*pair) for pair in zip(names, subjects, strict=True)]
+        return np.array(found, dtype=np.int64)
+
+    # The model and its graphs
+
+    def _model(self, batch: Batch) -> None:
+        by_number = np.full(32, batch.owners[0])
+        for number, name in TABLES["ModelProto"].names.items():
+            by_number[number] = self.owners.add(name, name)
+        for fields in self.chunks(batch):
+            self._read_header(fields)
+            below = self.claim(batch, fields, by_number[np.minimum(fields.tags >> 3, 31)])
+            for number, child in below.items():
+                child.owners[:] = by_number[number]
+                child.purpose = {8: "opsets", 14: "properties"}.get(number, "")
+                if number == 7:
+                    self.graph_offsets += child.heads.tolist()
+            self._walk_all(below)
+
+    def _read_header(self, fields: Fields) -> None:
+        for row in np.flatnonzero(fields.tags < 8 * 6).tolist():
+            number, wire = divmod(int(fields.tags[row]), 8)
+            name = {1: "ir_version", 5: "model_version"}.get(number)
+            if name is not None and wire != LEN:
+                self.header[name] = str(_signed(fields.varint(row)))
+            name = {2: "producer_name", 3: "producer_version", 4: "domain"}.get(number)
+            if name is not None and wire == LEN:
+                self.header[name] = fields.texts(np.array([row]), _VALUE)[0]
+
+    def _graphs(self, batch: Batch) -> None:
+        for fields in self.chunks(batch):
+            below = self.claim(batch, fields)
+            for number, purpose in (
+                (5, "weight"), (15, "weight"), (11, "graph input"), (12, "graph output"),
+            ):  # fmt: skip
+                if number in below:
+                    below[number].purpose = purpose
+            self._walk_all(below)
+
+    def _new_graph(self, parent: int, name: str) -> int:
+        above = self.scopes[parent] if parent >= 0 else ""
+        path = f"{above}/{name}" if above else name
+        self.scopes.append(path if len(path) <= _SCOPE else "…" + path[-_SCOPE:])
+        self.parents.append(parent)
+        return len(self.scopes) - 1
+
+    def _functions(self, batch: Batch) -> None:
+        for fields in self.chunks(batch):
+            titles = [
+                f"function {domain}::{name}" if domain else f"function {name}"
+                for name, domain in zip(fields.singular(0x0A), fields.singular(0x52), strict=True)
+            ]
+            batch.owners[fields.begun] = self._owners(titles, ["functions"] * len(titles))
+            batch.graphs[fields.begun] = [self._new_graph(-1, title) for title in titles]
+            self._walk_all(self.claim(batch, fields))
+
+    def _training(self, batch: Batch) -> None:
+        for fields in self.chunks(batch):
+            below = self.claim(batch, fields)
+            for number, name in ((1, "initialization"), (2, "algorithm")):
+                if number in below:
+                    below[number].graphs[:] = [
+                        self._new_graph(0, f"training_info[{at}].{name}")
+                        for at in below[number].parents.tolist()
+                    ]
+            for number in (3, 4):
+                if number in below:
+                    below[number].purpose = "bindings"
+            self._walk_all(below)
+
+    def _value_infos(self, batch: Batch) -> None:
+        shown = batch.purpose or "value_info"
+        subject = "graph inputs and outputs" if batch.purpose else "value_info"
+        for fields in self.chunks(batch):
+            names = fields.singular(0x0A)
+            labels = [f"{shown} {name}" if name else shown for name in names]
+            batch.owners[fields.begun] = self._owners(labels, [subject] * len(labels))
+            if batch.purpose == "graph output":
+                graphs = batch.graphs[fields.begun].tolist()
+                self.also_read += zip(graphs, names, strict=True)
+            self._walk_all(self.claim(batch, fields))
+
+    def _annotations(self, batch: Batch) -> None:
+        batch.owners[:] = self.owners.add("quantization_annotation", "quantization_annotation")
+        for fields in self.chunks(batch):
+            below = self.claim(batch, fields)
+            if 2 in below:
+                below[2].purpose = "quantization"
+            self._walk_all(below)
+
+    def _opset_imports(self, batch: Batch) -> None:
+        for fields in self.chunks(batch):
+            if batch.purpose:
+                versions = [0] * fields.count
+                for row in np.flatnonzero(fields.tags == 0x10).tolist():
+                    versions[int(fields.message[row]) - fields.first] = _signed(fields.varint(row))
+                self.opsets += zip(fields.singular(0x0A), versions, strict=True)
+            self.claim(batch, fields)
+
+    def _entries(self, batch: Batch) -> None:
+        """Key-value pairs; those that describe something are owned by their key."""
+        for fields in self.chunks(batch):
+            keys = fields.singular(0x0A)
+            if batch.role in {METADATA, DEBUG_INFO}:
+                owners = {
+                    key: self.owners.add(key or "metadata_props", key or "metadata_props")
+                    for key in dict.fromkeys(keys)
+                }
+                batch.owners[fields.begun] = [owners[key] for key in keys]
+            if batch.purpose:
+                self._read_pairs(batch, fields, keys)
+            self.claim(batch, fields)
+
+    def _read_pairs(self, batch: Batch, fields: Fields, keys: list[str]) -> None:
+        values = fields.singular(0x12, _VALUE)
+        if batch.purpose == "properties":
+            self.properties += zip(keys, values, strict=True)
+        elif batch.purpose == "bindings":
+            # "A binding's key is the name of a tensor in the inference graph" (onnx.proto).
+            self.also_read += [(0, key) for key in keys]
+        elif batch.purpose == "quantization":
+            self.scales += zip(batch.graphs[fields.begun].tolist(), values, strict=True)
+        elif batch.purpose == "external":
+            tensors = batch.nodes[fields.begun].tolist()
+            for tensor, key, value in zip(tensors, keys, values, strict=True):
+                self.tensors[tensor].entries.append((key, value))
+
+    # Nodes and attributes
+
+    def _nodes(self, batch: Batch) -> None:
+        for fields in self.chunks(batch):
+            first = len(self.node_names)
+            if first + fields.count > self.limits.graph_nodes:
+                raise LimitExceeded(
+                    self.source.path, self.source.origin() + int(batch.heads[fields.first]),
+                    "graph_nodes", self.limits.graph_nodes, f"{first + fields.count:,} or more",
+                )
+            names = fields.singular(0x1A)
+            ops = self._read_ops(fields)
+            outputs = self._read_edges(batch, fields, ops)
+            labels = names
+            if not all(names):
+                labels = [
+                    name or (f"{op} -> {output}" if output else op)
+                    for name, op, output in zip(names, ops, outputs, strict=True)
+                ]
+            self.node_names += names
+            self.node_labels += labels
+            self.node_outputs += outputs
+            batch.owners[fields.begun] = self._owners(list(map("node ".__add__, labels)), ops)
+            batch.nodes[fields.begun] = np.arange(first, first + fields.count)
+            self._walk_all(self.claim(batch, fields))
+
+    def _read_ops(self, fields: Fields) -> list[str]:
+        ops = fields.singular(0x22)
+        if (fields.tags == 0x3A).any():
+            ops = [
+                f"{domain}.{op}" if domain not in {"", "ai.onnx"} else op
+                for domain, op in zip(fields.singular(0x3A), ops, strict=True)
+            ]
+        for op in dict.fromkeys(ops):
+            self.ops.setdefault(op, len(self.ops))
+        return ops
+
+    def _read_edges(self, batch: Batch, fields: Fields, ops: list[str]) -> list[str]:
+        """Add a NodeChunk; the first output of every node, "" where it has none."""
+        rows = np.flatnonzero((fields.tags == 0x0A) | (fields.tags == 0x12))
+        texts = fields.texts(rows)
+        for text in dict.fromkeys(texts):
+            self.values.setdefault(text, len(self.values))
+        values = np.fromiter(map(self.values.__getitem__, texts), np.int64, len(texts))
+        message = fields.message[rows] - fields.first
+        nodes = message + len(self.node_names)
+        read = fields.tags[rows] == 0x0A
+        ids = np.fromiter(map(self.ops.__getitem__, ops), np.int64, len(ops))
+        constants = np.flatnonzero(ids == self.ops.get("Constant", -1)) + len(self.node_names)
+        self.constants.update(constants.tolist())
+        self.node_chunks.append(NodeChunk(
+            ids, batch.heads[fields.begun], batch.ends[fields.begun], batch.graphs[fields.begun],
+            nodes[read], values[read], nodes[~read], values[~read],
+        ))  # fmt: skip
+
+        written = np.flatnonzero(~read)
+        foremost = written[np.unique(message[written], return_index=True)[1]]
+        outputs = [""] * fields.count
+        for node, at in zip(message[foremost].tolist(), foremost.tolist(), strict=True):
+            outputs[node] = texts[at]
+        return outputs
+
+    def _attributes(self, batch: Batch) -> None:
+        for fields in self.chunks(batch):
+            below = self.claim(batch, fields)
+            holders = {number: child for number, child in below.items() if number in _HOLDERS}
+            if holders:
+                self._label(batch, fields, holders)
+            self._walk_all(below)
+
+    def _label(self, batch: Batch, fields: Fields, holders: dict[int, Batch]) -> None:
+        """Name the tensors and graphs in attributes after the node and the attribute."""
+        names = fields.singular(0x0A)
+        for number, child in holders.items():
+            labels = []
+            before, repeated = -1, 0
+            for at in child.parents.tolist():
+                repeated = repeated + 1 if at == before else 0
+                before = at
+                label = self._attribute_label(int(batch.nodes[at]), names[at - fields.first], number)
+                labels.append(f"{label}[{repeated}]" if number in {10, 11, 23} else label)
+                if repeated and number in {5, 6, 22}:
+                    offset = self.source.origin() + int(fields.starts[0])
+                    self.notes.add(
+                        "an attribute has two values", f"attribute {label} has two values at {offset:#x}"
+                    )
+            child.purpose, child.labels = "constant", labels
+            if number in {6, 11}:
+                child.graphs = np.array([
+                    self._new_graph(parent, label)
+                    for parent, label in zip(child.graphs.tolist(), labels, strict=True)
+                ])  # fmt: skip
+
+    def _attribute_label(self, node: int, name: str, number: int) -> str:
+        if node < 0:
+            return name  # the default of a function's attribute
+        if number in {5, 22} and node in self.constants and self.node_outputs[node]:
+            return self.node_outputs[node]
+        return f"{self.node_labels[node]}.{name}"
+
+    # Tensors
+
+    def _sparse_tensors(self, batch: Batch) -> None:
+        batch.owners[:] = self.owners.add("sparse tensors", "tensor headers")
+        for fields in self.chunks(batch):
+            below = self.claim(batch, fields)
+            names = dict.fromkeys(range(len(batch)), "")
+            if 1 in below:
+                values, first = below[1], len(self.tensors)
+                values.purpose = batch.purpose
+                if batch.labels is not None:
+                    values.labels = [batch.labels[at] for at in values.parents.tolist()]
+                self.walk(values)
+                read = (tensor.name for tensor in self.tensors[first:])
+                names |= zip(values.parents.tolist(), read, strict=True)
+            if 2 in below:
+                indices = below[2]
+                indices.purpose = "sparse-index"
+                indices.labels = [f"{names[at]}.indices" for at in indices.parents.tolist()]
+                self.walk(indices)
+
+    def _tensors(self, batch: Batch) -> None:
+        for fields in self.chunks(batch):
+            own = fields.singular(0x42)
+            names = own if batch.labels is None else batch.labels[fields.begun]
+            first = len(self.tensors)
+            edges = np.searchsorted(
+                fields.message, np.arange(fields.first, fields.first + fields.count + 1)
+            ).tolist()
+            heads, graphs = batch.heads[fields.begun].tolist(), batch.graphs[fields.begun].tolist()
+            for at, name in enumerate(names):
+                tensor = Declared(heads[at], name, graphs[at], batch.purpose)
+                declare(fields, range(edges[at], edges[at + 1]), tensor, self.limits)
+                self.tensors.append(tensor)
+
+            shown = [name or "unnamed tensor" for name in names]
+            headers = self._owners(shown, ["tensor headers"] * len(shown))
+            payloads = self._owners(shown, shown)
+            self.tensor_owners += payloads.tolist()
+            batch.owners[fields.begun] = headers
+            batch.nodes[fields.begun] = np.arange(first, first + len(names))
+            below = self.claim(batch, fields, self._field_owners(fields, shown, headers, payloads))
+            if 13 in below:
+                below[13].purpose = "external"
+            self._walk_all(below)
+
+    def _field_owners(
+        self, fields: Fields, names: list[str], headers: Integers, payloads: Integers
+    ) -> Integers:
+        table = TABLES["TensorProto"]
+        roles = table.roles[table.rows(fields.tags)]
+        at = fields.message - fields.first
+        owners = headers[at]
+        if (roles == NAMES).any():
+            named = self._owners(names, ["tensor names"] * len(names))
+            owners[roles == NAMES] = named[at][roles == NAMES]
+        owners[roles == TENSOR_DATA] = payloads[at][roles == TENSOR_DATA]
+        return owners
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value

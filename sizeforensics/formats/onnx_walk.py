@@ -1,0 +1,217 @@
+"""Walk protobuf messages batch by batch and claim every byte for a role and an owner.
+
+All messages of one kind below one chunk of their parents are a batch: their fields are decoded
+together and stay columns, never objects. What the messages of ONNX mean is ``onnx_messages``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sizeforensics.errors import LimitExceeded
+from sizeforensics.escape import one_line
+from sizeforensics.formats.onnx_schema import INHERIT, STRING_DATA, TABLES
+from sizeforensics.formats.protobuf_wire import LEN, Fields, scan
+from sizeforensics.limits import Limits
+from sizeforensics.source import Source
+from sizeforensics.spans import CONTAINER, DEBUG_INFO, TENSOR_DATA, Integers, Owners, SpanSink
+
+_STREAMED = frozenset({"ModelProto", "GraphProto"})
+_RUNS = frozenset({"AttributeProto", "TensorProto"})
+_SHOWN = 3
+"""Warnings of one kind that are spelt out."""
+
+
+class Warnings:
+    """Warnings; of one kind the first few are spelt out and the others counted."""
+
+    def __init__(self, path: str) -> None:
+        self._path = one_line(path)
+        self._kinds: dict[str, list[str]] = {}
+        self._more: dict[str, int] = {}
+
+    def add(self, kind: str, text: str, count: int = 1) -> None:
+        """Note ``text``; ``count`` occurrences of this kind, of which it describes the first."""
+        shown = self._kinds.setdefault(kind, [])
+        if len(shown) < _SHOWN:
+            shown.append(f"{self._path}: {one_line(text)}")
+            count -= 1
+        self._more[kind] = self._more.get(kind, 0) + count
+
+    def lines(self) -> tuple[str, ...]:
+        """All warnings, kind by kind in the order in which the kinds came up."""
+        lines = []
+        for kind, shown in self._kinds.items():
+            lines += shown
+            if self._more[kind]:
+                lines.append(f"{self._path}: {self._more[kind]:,} more: {one_line(kind)}")
+        return tuple(lines)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Messages of one kind at one depth; columns of equal length, ascending.
+
+    A message is framed by the field ``[heads, ends)`` of its parent; its fields are in ``[starts,
+    ends)``. ``owners`` own what has no better owner, ``graphs`` and ``nodes`` say which graph and
+    which node (below a tensor, which tensor) the message belongs to, ``parents`` which message of
+    the batch above. ``purpose`` and ``labels`` are for the handler.
+    """
+
+    kind: str
+    heads: Integers
+    starts: Integers
+    ends: Integers
+    depth: int
+    role: int
+    owners: Integers
+    graphs: Integers
+    nodes: Integers
+    parents: Integers
+    purpose: str = ""
+    labels: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+
+class _Claim(NamedTuple):
+    """Ranges of the file and who they belong to; columns of equal length."""
+
+    starts: Integers
+    ends: Integers
+    roles: npt.NDArray[np.uint8] | int
+    owners: Integers
+
+
+class Walk(ABC):
+    """Claims the bytes of one file; a subclass says what the messages mean."""
+
+    def __init__(self, source: Source, limits: Limits, notes: Warnings) -> None:
+        self.source = source
+        self.limits = limits
+        self.notes = notes
+        self.owners = Owners()
+        self.sink = SpanSink()
+        self._structure = 0
+
+    @abstractmethod
+    def handle(self, batch: Batch) -> None:
+        """Claim the messages of this batch, chunk by chunk, and walk the ones below."""
+
+    def walk(self, batch: Batch) -> None:
+        """Claim these messages and all messages below them."""
+        if batch.depth > self.limits.protobuf_nesting:
+            raise LimitExceeded(
+                self.source.path, self.source.origin() + int(batch.heads[0]), "protobuf_nesting",
+                self.limits.protobuf_nesting, f"messages nested {batch.depth:,} deep",
+            )
+        self.handle(batch)
+
+    def chunks(self, batch: Batch) -> Iterator[Fields]:
+        """The fields of the messages of a batch, many messages or a part of a large one at a time."""
+        return scan(
+            self.source, batch.starts, batch.ends, stream=batch.kind in _STREAMED,
+            runs=batch.kind in _RUNS, most=self.limits.graph_nodes,
+        )
+
+    def claim(
+        self, batch: Batch, fields: Fields, owners: Integers | None = None
+    ) -> dict[int, Batch]:
+        """Claim the framing of the messages that begin in this chunk, and all fields but messages.
+
+        ``owners`` are those of the fields, where the message's own are too coarse. Returns the
+        messages below by field number; their framing is claimed with them.
+        """
+        table = TABLES[batch.kind]
+        at = table.rows(fields.tags)
+        roles = table.roles[at]
+        if owners is None:
+            owners = batch.owners[fields.message]
+        documented = roles == DEBUG_INFO
+        if documented.any():
+            owners[documented] = self.owners.add("doc_string", "doc_string")
+        roles[roles == INHERIT] = batch.role
+        if not table.known[at].all():
+            unknown = np.flatnonzero(~table.known[at])
+            owners[unknown] = self._unknown(batch.kind, fields, unknown)
+
+        nested = table.nested[at]
+        begun = slice(fields.first, fields.first + fields.count)
+        claims = [_Claim(batch.heads[begun], batch.starts[begun], batch.role, batch.owners[begun])]
+        leaves = ~nested
+        if batch.kind == "TensorProto":
+            # The tag and the length in front of a payload are framing; the strings of string_data
+            # and unpacked elements are stored with theirs.
+            framed = (roles == TENSOR_DATA) & (fields.tags & 7 == LEN)
+            framed &= fields.tags >> 3 != STRING_DATA
+            leaves &= ~framed
+            payloads, headers = fields.payloads[framed], batch.owners[fields.message[framed]]
+            claims.append(_Claim(fields.starts[framed], payloads, CONTAINER, headers))
+            claims.append(_Claim(payloads, fields.ends[framed], TENSOR_DATA, owners[framed]))
+        claims.append(
+            _Claim(fields.starts[leaves], fields.ends[leaves], roles[leaves], owners[leaves])
+        )
+        self._paint(claims)
+        return self._below(batch, fields, np.flatnonzero(nested)) if nested.any() else {}
+
+    def _below(self, batch: Batch, fields: Fields, nested: Integers) -> dict[int, Batch]:
+        """The messages in the fields ``nested``; they inherit what the one around them has."""
+        table = TABLES[batch.kind]
+        tags = fields.tags[nested]
+        found = {}
+        for number, kind in table.children.items():
+            tag = number << 3 | LEN
+            rows = nested[tags == tag]
+            if len(rows):
+                message = fields.message[rows]
+                role = int(table.roles[tag])
+                found[number] = Batch(
+                    kind, fields.starts[rows], fields.payloads[rows], fields.ends[rows],
+                    batch.depth + 1, batch.role if role == INHERIT else role,
+                    batch.owners[message], batch.graphs[message], batch.nodes[message], message,
+                )  # fmt: skip
+        return found
+
+    def _paint(self, claims: list[_Claim]) -> None:
+        """Hand ranges to the sink, those that touch and have one role and owner as one."""
+        starts = np.concatenate([claim.starts for claim in claims])
+        if not len(starts):
+            return
+        ends = np.concatenate([claim.ends for claim in claims])
+        owners = np.concatenate([claim.owners for claim in claims])
+        roles = np.concatenate([
+            np.full(len(claim.starts), claim.roles, dtype=np.uint8) for claim in claims
+        ])
+        kept = np.flatnonzero(ends > starts)
+        order = kept[np.argsort(starts[kept], kind="stable")]
+        starts, ends, roles, owners = starts[order], ends[order], roles[order], owners[order]
+        if not len(starts):
+            return
+        differs = (starts[1:] != ends[:-1]) | (roles[1:] != roles[:-1]) | (owners[1:] != owners[:-1])
+        first = np.append(0, np.flatnonzero(differs) + 1)
+        last = np.append(first[1:], len(starts)) - 1
+        starts, ends, roles, owners = starts[first], ends[last], roles[first], owners[first]
+        self.sink.extend(starts, ends, roles, owners)
+
+        self._structure += int((ends - starts)[roles != TENSOR_DATA].sum())
+        if self._structure > self.limits.structure_bytes:
+            raise LimitExceeded(
+                self.source.path, self.source.origin() + int(starts[0]), "structure_bytes",
+                self.limits.structure_bytes, f"{self._structure:,} bytes that are no tensor's",
+            )
+
+    def _unknown(self, kind: str, fields: Fields, rows: Integers) -> int:
+        numbers = fields.tags[rows] >> 3
+        for number in np.unique(numbers).tolist():
+            same = rows[numbers == number]
+            offset = self.source.origin() + int(fields.starts[same[0]])
+            text = f"unknown field {number} in {kind}"
+            self.notes.add(text, f"{text} at {offset:#x}", len(same))
+        return self.owners.add("unknown fields", "unknown fields")
