@@ -66,6 +66,7 @@ def attribute(before: Inventory, after: Inventory, matching: Matching) -> Ledger
         rows += _matched(sides, match)
         placed[0].add(match.before)
         placed[1].add(match.after)
+    rows += _beyond_slices(sides, matching)
     for copy in matching.copies:
         rows.append(_copied(sides, copy))
         placed[copy.side].add(copy.tensor)
@@ -91,8 +92,11 @@ def _matched(sides: tuple[Side, Side], match: Match) -> Iterator[Row]:
     """What both sides hold, and how the rest of a pair splits into dtype and element count."""
     one = sides[0].inventory.tensors[match.before]
     two = sides[1].inventory.tensors[match.after]
-    claims = sides[0].coverage.claimed[match.before], sides[1].coverage.claimed[match.after]
-    common = min(sides[0].claimed_elements(match.before), sides[1].claimed_elements(match.after))
+    common = match.elements
+    if common is None:
+        common = min(
+            sides[0].claimed_elements(match.before), sides[1].claimed_elements(match.after)
+        )
     wide = one.dtype.nbytes(common), two.dtype.nbytes(common)
     carried = min(wide)
     places = sides[0].place(match.before), sides[1].place(match.after)
@@ -106,10 +110,31 @@ def _matched(sides: tuple[Side, Side], match: Match) -> Iterator[Row]:
     if one.dtype.name != two.dtype.name:
         label = f"{one.dtype.name} -> {two.dtype.name}"
         yield row("dtype", label, (wide[0] - carried, wide[1] - carried))
-    rest = int(claims[0]) - wide[0], int(claims[1]) - wide[1]
-    if any(rest):
-        cause = "densified" if one.elements == two.elements else "shape"
-        yield row(cause, "", rest)
+    if match.elements is None:
+        rest = (
+            int(sides[0].coverage.claimed[match.before]) - wide[0],
+            int(sides[1].coverage.claimed[match.after]) - wide[1],
+        )
+        if any(rest):
+            # Proved with fewer stored elements on one side: that side broadcasts.
+            yield row("densified" if match.evidence == "proved" else "shape", "", rest)
+
+
+def _beyond_slices(sides: tuple[Side, Side], matching: Matching) -> Iterator[Row]:
+    """What is left of tensors of which only slices were matched."""
+    for number, side in enumerate(sides):
+        matched: dict[int, int] = defaultdict(int)
+        for match in matching.matches:
+            if match.elements is not None:
+                index = match.on(number)
+                matched[index] += side.inventory.tensors[index].dtype.nbytes(match.elements)
+        for index, nbytes in matched.items():
+            rest = int(side.coverage.claimed[index]) - nbytes
+            if rest:
+                yield side.row(
+                    "shape", _name(side, index), rest, "proved", "beyond the slice both sides hold",
+                    place=side.place(index),
+                )
 
 
 def _copied(sides: tuple[Side, Side], copy: Copy) -> Row:
@@ -177,7 +202,7 @@ def _twins_of_averaged(
 
     One of the two networks is the further copy; it is the one that the other side does not have.
     """
-    taken = {match[side] for match in matching.matches}
+    taken = {match.on(side) for match in matching.matches}
     scopes: dict[str, set[str]] = defaultdict(set)
     for index in taken:
         tensor = inventory.tensors[index]
@@ -222,14 +247,14 @@ def _encodings(side: Side, placed: set[int]) -> Iterator[Row]:
     for number, storage in enumerate(side.inventory.storages):
         amount = storage.stored_bytes - storage.nbytes
         if amount:
-            index = viewers.get(number)
-            if index is None:
+            viewer = viewers.get(number)
+            if viewer is None:
                 cause, evidence = "storage-slack", "proved"
-            elif index in placed:
+            elif viewer in placed:
                 cause = "compression" if storage.encoding == "deflate" else "encoding"
                 evidence = "parsed"
             else:
-                alone = _alone(side, index, averaged=False)
+                alone = _alone(side, viewer, averaged=False)
                 cause, evidence = alone.cause, alone.evidence
             yield side.row(cause, storage.name, amount, evidence, f"stored as {storage.encoding}")
 

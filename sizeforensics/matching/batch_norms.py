@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -79,94 +79,93 @@ class BatchNorm:
         return [unit for unit in found if unit is not None]
 
 
+class Parts(NamedTuple):
+    """The tensors of one batch-norm as indices, and eps where the file says it."""
+
+    gamma: int | None
+    beta: int | None
+    mean: int
+    variance: int
+    counter: int | None
+    eps: float | None
+
+
 def batch_norms(vectors: Vectors, side: int) -> Iterator[BatchNorm]:
-    """Every batch-norm whose vectors are still free: from modules, graph nodes, or file order."""
-    inventory = vectors.pairing.inventories[side]
+    """Every batch-norm whose tensors are free: from modules, graph nodes, or file order."""
     free = vectors.pairing.free[side]
     seen: set[int] = set()
-    for parts, eps in _norm_parts(inventory):
-        units = [None if index is None else free.get(index) for index in parts]
-        gamma, beta, mean, variance, counter = units
-        if mean is None or variance is None or mean.index in seen:
+    for parts in _all_parts(vectors.pairing.inventories[side]):
+        needed = {index for index in parts[:5] if index is not None}
+        if parts.mean in seen or not needed <= free.keys():
             continue
-        if any(index is not None and unit is None for index, unit in zip(parts, units, strict=True)):
-            continue
-        for candidate in (eps,) if eps is not None else EPSILONS:
-            norm = _batch_norm(vectors, gamma, beta, mean, variance, counter, candidate)
+        for eps in EPSILONS if parts.eps is None else (parts.eps,):
+            norm = _batch_norm(vectors, free, parts, eps)
             if norm is not None:
-                seen.add(mean.index)
+                seen.add(parts.mean)
                 yield norm
 
 
-Parts = tuple["int | None", "int | None", "int | None", "int | None", "int | None"]
-
-
-def _norm_parts(inventory: Inventory) -> Iterator[tuple[Parts, float | None]]:
-    """(gamma, beta, mean, variance, counter) as tensor indices, and eps where the file says it."""
+def _all_parts(inventory: Inventory) -> Iterator[Parts]:
     for module in inventory.modules:
         own = module.tensors
         if "running_mean" in own and "running_var" in own:
             eps = module.attributes.get("eps")
-            parts = (
+            yield Parts(
                 own.get("weight"), own.get("bias"), own["running_mean"], own["running_var"],
                 own.get("num_batches_tracked"),
+                float(eps) if isinstance(eps, (int, float)) else None,
             )
-            yield parts, float(eps) if isinstance(eps, (int, float)) else None
     yield from _parts_in_graph(inventory)
     yield from _parts_in_order(inventory)
 
 
-def _parts_in_graph(inventory: Inventory) -> Iterator[tuple[Parts, None]]:
+def _parts_in_graph(inventory: Inventory) -> Iterator[Parts]:
+    """Inputs X, scale, B, input_mean, input_var of BatchNormalization (ONNX operators)."""
     nodes = inventory.nodes
     if "BatchNormalization" not in nodes.op_names:
         return
-    wanted = nodes.op_names.index("BatchNormalization")
     by_name = {tensor.name: index for index, tensor in enumerate(inventory.tensors)}
     reads: dict[int, list[int | None]] = defaultdict(list)
-    is_norm = nodes.ops == wanted
-    chosen = is_norm[nodes.read_nodes]
+    chosen = (nodes.ops == nodes.op_names.index("BatchNormalization"))[nodes.read_nodes]
     for node, value in zip(
         nodes.read_nodes[chosen].tolist(), nodes.read_values[chosen].tolist(), strict=True
     ):
         reads[node].append(by_name.get(nodes.values[value]))
     for inputs in reads.values():
-        if len(inputs) >= 5:
-            yield (inputs[1], inputs[2], inputs[3], inputs[4], None), None
+        if len(inputs) >= 5 and inputs[3] is not None and inputs[4] is not None:
+            yield Parts(inputs[1], inputs[2], inputs[3], inputs[4], None, None)
 
 
-def _parts_in_order(inventory: Inventory) -> Iterator[tuple[Parts, None]]:
+def _parts_in_order(inventory: Inventory) -> Iterator[Parts]:
     """Four vectors of one length in a row, as every state dict lists a batch-norm."""
     tensors = inventory.tensors
     for first in range(len(tensors) - 3):
         shape = tensors[first].shape
         if len(shape) == 1 and all(tensors[first + k].shape == shape for k in (1, 2, 3)):
-            counter = first + 4
-            is_counter = (
-                counter < len(tensors)
-                and tensors[counter].shape == ()
-                and tensors[counter].dtype.kind == "int"
-            )
-            yield (first, first + 1, first + 2, first + 3, counter if is_counter else None), None
+            after = tensors[first + 4] if first + 4 < len(tensors) else None
+            counted = after is not None and after.shape == () and after.dtype.kind == "int"
+            counter = first + 4 if counted else None
+            yield Parts(first, first + 1, first + 2, first + 3, counter, None)
 
 
 def _batch_norm(
-    vectors: Vectors,
-    gamma: Unit | None,
-    beta: Unit | None,
-    mean: Unit,
-    variance: Unit,
-    counter: Unit | None,
-    eps: float,
+    vectors: Vectors, free: Mapping[int, Unit], parts: Parts, eps: float
 ) -> BatchNorm | None:
+    gamma, beta, counter = (
+        None if index is None else free[index] for index in (parts.gamma, parts.beta, parts.counter)
+    )
+    mean, variance = free[parts.mean], free[parts.variance]
     mu, var = vectors.value(mean), vectors.value(variance)
-    if mu is None or var is None or mu.shape != var.shape:
+    if mu is None or var is None:
         return None
-    scale = np.ones_like(mu) if gamma is None else vectors.value(gamma)
+    numerator = np.ones_like(mu) if gamma is None else vectors.value(gamma)
     offset = np.zeros_like(mu) if beta is None else vectors.value(beta)
-    if scale is None or offset is None or scale.shape != mu.shape or offset.shape != mu.shape:
+    if numerator is None or offset is None:
+        return None
+    if not mu.shape == var.shape == numerator.shape == offset.shape:
         return None
     with np.errstate(all="ignore"):
-        scale = scale / np.sqrt(var + eps)
+        scale = numerator / np.sqrt(var + eps)
     if not np.all(np.isfinite(scale)):
         return None
     return BatchNorm(

@@ -17,6 +17,10 @@ import numpy.typing as npt
 from sizeforensics.dtypes import DTYPES, numpy_dtype
 
 Array = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+
+EXACT_INTEGERS = 2.0**53
+"""Below this every integer is a float64."""
 
 
 def castable(name: str) -> bool:
@@ -37,12 +41,14 @@ def cast_sample(values: Array, source: str, target: str) -> Array:
         raise ValueError(f"type {target} has no numpy equivalent")
     with np.errstate(all="ignore"):
         if target == "bool":
-            return (values != 0).astype(np.uint8)
+            flags: Array = (values != 0).astype(np.uint8)
+            return flags
         if DTYPES[source].bits < 32 and DTYPES[source].kind == "float":
             values = values.astype(np.float32)
         if DTYPES[target].bits < 32 and values.dtype.kind in "iu":
             values = values.astype(np.float64 if DTYPES[target].kind == "float" else np.int64)
-        return values.astype(dtype)
+        cast: Array = values.astype(dtype)
+        return cast
 
 
 def is_cast(values: Array, source: str, result: Array, target: str) -> bool:
@@ -51,48 +57,55 @@ def is_cast(values: Array, source: str, result: Array, target: str) -> bool:
     Both have shape ``(n,)``. NaNs and infinities must come out as such. Integers must keep their
     value: a cast that wraps is none.
     """
+    return bool(equal_after_cast(values, source, result, target).all())
+
+
+def equal_after_cast(
+    values: Array, source: str, result: Array, target: str
+) -> Mask:
+    """Element by element, shape ``(n,)``: is ``result`` what ``values`` become when cast?"""
+    if source == target:
+        return _equal(_pattern(values), _pattern(result))
     from_float = DTYPES[source].kind == "float"
-    to_float = DTYPES[target].kind == "float"
     with np.errstate(all="ignore"):
         if target == "bool":
-            return bool(np.array_equal(result, (values != 0).astype(result.dtype)))
-        if from_float and to_float:
-            return _float_cast(values, source, result, target)
-        if from_float:
-            wide = _as_float(values, source, "float64")
-            truncated = np.trunc(wide)
-            return bool(np.array_equal(truncated, result.astype(np.float64))) and bool(
-                np.all(np.abs(truncated) < 2.0**53)
-            )
-        if to_float:
+            return _equal(result, (values != 0).astype(result.dtype))
+        if DTYPES[target].kind == "float":
+            if from_float:
+                return _float_cast(values, source, result, target)
             wide = values.astype(np.float64)
-            if values.dtype.itemsize == 8 and np.any(np.abs(wide) >= 2.0**53):
-                return False
-            return _float_cast(wide, "float64", result, target)
+            exact: Mask = np.abs(wide) < EXACT_INTEGERS
+            return exact & _float_cast(wide, "float64", result, target)
+        if from_float:
+            whole = np.trunc(_as_float(values, source, "float64"))
+            exact = np.abs(whole) < EXACT_INTEGERS
+            return exact & _equal(whole, result.astype(np.float64))
         return _integers_equal(values, result)
 
 
-def _integers_equal(values: Array, result: Array) -> bool:
+def _integers_equal(values: Array, result: Array) -> Mask:
     # numpy compares uint64 with int64 as float64, which loses the low bits: compare as int64
     # where both fit, which is the only case in which they can be equal.
-    if result.dtype == np.uint64 or values.dtype == np.uint64:
-        for side in (values, result):
-            if side.dtype == np.uint64 and np.any(side > np.uint64(2**63 - 1)):
-                return False
-    return bool(np.array_equal(values.astype(np.int64), result.astype(np.int64)))
+    equal = _equal(values.astype(np.int64), result.astype(np.int64))
+    if (values.dtype == np.uint64) != (result.dtype == np.uint64):
+        equal &= values.astype(np.int64) >= 0
+    return equal
 
 
-def _float_cast(values: Array, source: str, result: Array, target: str) -> bool:
+def _float_cast(values: Array, source: str, result: Array, target: str) -> Mask:
     if DTYPES[target].bits >= 32:
-        expected = _as_float(values, source, target)
-        return bool(np.array_equal(_pattern(expected), _pattern(result)))
-    if source == "float64" and _rounds_to(values, source, result, target):
-        return True
-    # torch narrows float64 by way of float32, which can round twice.
-    return _rounds_to(_as_float(values, source, "float32"), "float32", result, target)
+        return _equal(_pattern(_as_float(values, source, target)), _pattern(result))
+    if source != "float64":
+        return _rounds_to(_as_float(values, source, "float32"), "float32", result, target)
+    # torch narrows float64 by way of float32, which can round twice; numpy does not.
+    return _rounds_to(values, source, result, target) | _rounds_to(
+        values.astype(np.float32), "float32", result, target
+    )
 
 
-def _rounds_to(wide: Array, wide_name: str, result: Array, target: str) -> bool:
+def _rounds_to(
+    wide: Array, wide_name: str, result: Array, target: str
+) -> Mask:
     """Whether each element of ``wide`` lies in the interval that its ``result`` stands for."""
     low, high = _rounding_intervals(target, wide_name)
     codes = _codes(result, target)
@@ -104,10 +117,14 @@ def _rounds_to(wide: Array, wide_name: str, result: Array, target: str) -> bool:
         becomes_nan |= np.abs(wide) > largest
         wide = np.clip(wide, -largest, largest)
     # The sign of a zero is not compared: it carries no magnitude. A NaN lies in no interval.
-    inside = (wide >= np.take(low, codes)) & (wide <= np.take(high, codes))
-    return bool(inside.all()) or bool(
-        np.all(inside | (becomes_nan & np.take(np.isnan(low), codes)))
-    )
+    inside: Mask = (wide >= np.take(low, codes)) & (wide <= np.take(high, codes))
+    inside |= becomes_nan & np.take(np.isnan(low), codes)
+    return inside
+
+
+def _equal(one: Array, other: Array) -> Mask:
+    equal: Mask = one == other
+    return equal
 
 
 def _as_float(values: Array, source: str, target: str) -> Array:

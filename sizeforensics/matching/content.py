@@ -11,7 +11,7 @@ import numpy as np
 
 from sizeforensics.matching.casts import cast_sample, castable
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.relations import Relation, equal_in_order, permuted
+from sizeforensics.matching.relations import Relation, casts_to, permuted
 from sizeforensics.matching.units import Unit
 
 CANDIDATES = 16
@@ -151,7 +151,7 @@ def _link_same_count(pairing: Pairing, groups: list[Group], names: list[str]) ->
             for other in by_sample.get((target, wanted), ())[:CANDIDATES]:
                 if _linked(group, other):
                     continue
-                if equal_in_order(pairing.inventories, group.first, other.first):
+                if casts_to(pairing.inventories, group.first, other.first):
                     _link(group, other, Relation(cast=True, order=None))
 
 

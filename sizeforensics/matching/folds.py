@@ -19,7 +19,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import permutations
 from math import prod
-from os.path import commonprefix
 from typing import NamedTuple
 
 import numpy as np
@@ -169,7 +168,9 @@ def _unlike(target: Unit) -> Callable[[Unit], tuple[int, int]]:
     wanted = target.tensor.name[::-1]
 
     def key(source: Unit) -> tuple[int, int]:
-        return -len(commonprefix([source.tensor.name[::-1], wanted])), source.index
+        pairs = zip(source.tensor.name[::-1], wanted, strict=False)
+        common = next((at for at, (ours, theirs) in enumerate(pairs) if ours != theirs), len(wanted))
+        return -common, source.index
 
     return key
 

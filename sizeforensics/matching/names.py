@@ -6,8 +6,9 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 
+from sizeforensics.matching.casts import castable
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.relations import Relation, equal_in_order
+from sizeforensics.matching.relations import Relation, casts_to
 from sizeforensics.matching.units import Unit
 
 _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
@@ -25,9 +26,17 @@ def match_equal_names(pairing: Pairing) -> None:
         if names[0] == names[1]:
             same = one.digest is not None and one.digest == other.digest
             return Relation(cast=False, order=None).words(one.tensor, other.tensor) if same else None
-        if one.sample is None or other.sample is None:
+        if one.digest is None or other.digest is None:
             return None
-        if not equal_in_order(pairing.inventories, one, other):
+        if not (
+            castable(names[0])
+            and castable(names[1])
+            and one.tensor.elements == other.tensor.elements
+            and (
+                casts_to(pairing.inventories, one, other)
+                or casts_to(pairing.inventories, other, one)
+            )
+        ):
             return None
         return Relation(cast=True, order=None).words(one.tensor, other.tensor)
 

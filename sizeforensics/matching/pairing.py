@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +20,12 @@ class Match(NamedTuple):
     how: str
     difference: float = 0.0
     """The largest absolute difference between the two under the transformation."""
+    elements: int | None = None
+    """Elements matched, where one tensor is a slice of the other; None for all of them."""
+
+    def on(self, side: int) -> int:
+        """The tensor of side 0, before, or 1, after."""
+        return self.after if side else self.before
 
 
 class Copy(NamedTuple):
@@ -80,6 +87,15 @@ class Pairing:
         self.matched[1].add(after.index)
         self.matches.append(Match(before.index, after.index, evidence, how, difference))
 
+    def slices(self, parts: Sequence[tuple[Unit, Unit, int, str]]) -> None:
+        """Match slices of free units: (one, other, elements, how) for each run they share."""
+        for one, other, count, how in parts:
+            before, after = (one, other) if one.side == 0 else (other, one)
+            self.matches.append(Match(before.index, after.index, "proved", how, 0.0, count))
+            for unit in (one, other):
+                self.free[unit.side].pop(unit.index, None)
+                self.matched[unit.side].add(unit.index)
+
     def copy(self, unit: Unit, of: Unit, how: str) -> None:
         """Place a free unit as a further copy of another unit of either side."""
         del self.free[unit.side][unit.index]
@@ -92,5 +108,5 @@ class Pairing:
 
     def result(self) -> Matching:
         return Matching(
-            tuple(sorted(self.matches)), tuple(sorted(self.copies)), tuple(sorted(self.folds))
+            tuple(sorted(self.matches, key=lambda match: match[:2])), tuple(sorted(self.copies)), tuple(sorted(self.folds))
         )

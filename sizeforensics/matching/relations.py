@@ -1,4 +1,4 @@
-"""Whether the elements of one tensor are those of another, cast, permuted or reshaped: in full."""
+"""Whether the elements of one tensor are those of another, cast or permuted, compared in full."""
 
 from __future__ import annotations
 
@@ -41,22 +41,17 @@ class Relation(NamedTuple):
         return ", ".join(steps) if steps else "identical bytes"
 
 
-def equal_in_order(
-    inventories: tuple[Inventory, Inventory], source: Unit, target: Unit
-) -> bool:
-    """Whether ``target`` is ``source`` cast, or the reverse, element by element in C order."""
+def casts_to(inventories: tuple[Inventory, Inventory], source: Unit, target: Unit) -> bool:
+    """Whether ``target`` is ``source`` cast to its type, element by element in C order."""
     names = source.tensor.dtype.name, target.tensor.dtype.name
-    forth = back = True
-    for ours, theirs in zip(
-        _typed_blocks(inventories[source.side], source.tensor),
-        _typed_blocks(inventories[target.side], target.tensor),
-        strict=True,
-    ):
-        forth = forth and is_cast(ours, names[0], theirs, names[1])
-        back = back and is_cast(theirs, names[1], ours, names[0])
-        if not (forth or back):
-            return False
-    return True
+    return all(
+        is_cast(ours, names[0], theirs, names[1])
+        for ours, theirs in zip(
+            _typed_blocks(inventories[source.side], source.tensor),
+            _typed_blocks(inventories[target.side], target.tensor),
+            strict=True,
+        )
+    )
 
 
 def permuted(
@@ -94,16 +89,14 @@ def _verify_order(
     row = prod(turned.shape[1:])
     rows = max(BLOCK_ELEMENTS // max(row, 1), 1)
     theirs = _typed_blocks(inventory, target.tensor, rows * row)
-    forth = back = True
     for first, block in zip(range(0, len(turned), rows), theirs, strict=True):
         ours = np.ascontiguousarray(turned[first : first + rows]).reshape(-1)
-        if same:
-            if not np.array_equal(ours.view(np.uint8), block.view(np.uint8)):
-                return None
-            continue
-        forth = forth and is_cast(ours, names[0], block, names[1])
-        back = back and is_cast(block, names[1], ours, names[0])
-        if not (forth or back):
+        equal = (
+            np.array_equal(ours.view(np.uint8), block.view(np.uint8))
+            if same
+            else is_cast(ours, names[0], block, names[1])
+        )
+        if not equal:
             return None
     return Relation(not same, order)
 
@@ -112,6 +105,11 @@ def _typed_blocks(
     inventory: Inventory, tensor: Tensor, count: int = BLOCK_ELEMENTS
 ) -> Iterator[npt.NDArray[Any]]:
     """Blocks of exactly ``count`` elements (the last may be shorter), shape ``(count,)``."""
+    if tensor.elements <= count:
+        whole_tensor = _whole(inventory, tensor)
+        if whole_tensor is not None:
+            yield whole_tensor
+        return
     held: list[npt.NDArray[Any]] = []
     waiting = 0
     left = tensor.elements

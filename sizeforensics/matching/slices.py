@@ -1,0 +1,226 @@
+"""Tier 7: one tensor is put together from rows of others: fused, split, stacked, reordered.
+
+Fused query-key-value weights, split gates, the gates of an LSTM that ONNX stores in another order
+(``iofc`` where torch has ``ifgo``), a vocabulary that grew: in all of them whole rows of a tensor
+come from rows of other tensors. A tensor is looked at as rows along its first axis and, if it has
+two axes, also along its second.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sizeforensics.content import packed
+from sizeforensics.dtypes import elements
+from sizeforensics.matching.casts import cast_sample, castable, equal_after_cast
+from sizeforensics.matching.pairing import Pairing
+from sizeforensics.matching.units import Unit
+
+WINDOW = 8
+"""Elements that have to agree before two rows are compared."""
+
+LEAST = 4
+"""Elements below which agreement may be chance."""
+
+CANDIDATES = 8
+"""Rows of equal beginning that are compared in full."""
+
+MOST_ROWS = 1 << 20
+"""Rows of a tensor that are indexed; a longer vector is no part of a fused weight."""
+
+KEPT_BYTES = 256 << 20
+"""Bytes of rows kept in memory."""
+
+FIRST_RUN = 64
+"""Rows compared at first; doubled as long as they agree, so a short run costs little."""
+
+
+class Sheet(NamedTuple):
+    """A unit seen as rows of equal length: along its first axis, or its second (``columns``)."""
+
+    unit: Unit
+    along: str
+    height: int
+    length: int
+
+
+class Sheets:
+    """The elements of sheets, shape (height, length); the last ones used are kept in memory."""
+
+    def __init__(self, pairing: Pairing) -> None:
+        self._pairing = pairing
+        self._kept: OrderedDict[tuple[int, int, str], npt.NDArray[Any]] = OrderedDict()
+        self._nbytes = 0
+
+    def rows(self, sheet: Sheet) -> npt.NDArray[Any]:
+        """All elements of a sheet; read again when it was not used for a while."""
+        key = sheet.unit.side, sheet.unit.index, sheet.along
+        rows = self._kept.pop(key, None)
+        if rows is None:
+            rows = self._read(sheet)
+            self._nbytes += rows.nbytes
+        self._kept[key] = rows
+        while self._nbytes > KEPT_BYTES and len(self._kept) > 1:
+            self._nbytes -= self._kept.popitem(last=False)[1].nbytes
+        return rows
+
+    def _read(self, sheet: Sheet) -> npt.NDArray[Any]:
+        tensor = sheet.unit.tensor
+        data = packed(self._pairing.inventories[sheet.unit.side], tensor)
+        flat = elements(tensor.dtype, data, tensor.elements)
+        if flat is None:
+            raise ValueError(f"type {tensor.dtype.name} has no numpy equivalent")
+        if sheet.along == "rows":
+            return flat.reshape(sheet.height, sheet.length)
+        return np.ascontiguousarray(flat.reshape(sheet.length, sheet.height).T)
+
+
+class Run(NamedTuple):
+    """``height`` rows of a whole, from ``start``, that equal rows of a part from ``part_start``."""
+
+    start: int
+    part: Sheet
+    part_start: int
+    height: int
+
+
+Index = dict[tuple[int, str, bytes], list[tuple[Sheet, int]]]
+
+
+def match_slices(pairing: Pairing) -> None:
+    """Match free tensors that are, row by row, made of free tensors of the other side.
+
+    The largest are looked at first: a fused weight is made of its parts, not the reverse.
+    """
+    sheets = Sheets(pairing)
+    eligible = [unit for free in pairing.free for unit in free.values() if _eligible(unit)]
+    indices = _index(sheets, eligible, 0), _index(sheets, eligible, 1)
+    for unit in sorted(eligible, key=lambda unit: (-unit.tensor.elements, unit.index)):
+        for sheet in _sheets_of(unit) if pairing.is_free(unit) else ():
+            runs = _cover(pairing, sheets, sheet, indices[1 - unit.side])
+            if runs and _settled(sheet, runs):
+                pairing.slices([_part(sheet, run) for run in runs])
+                break
+
+
+def _eligible(unit: Unit) -> bool:
+    return (
+        unit.digest is not None
+        and unit.distinctive
+        and castable(unit.tensor.dtype.name)
+        and unit.claimed == unit.tensor.nbytes
+    )
+
+
+def _sheets_of(unit: Unit) -> Iterator[Sheet]:
+    shape = [size for size in unit.tensor.shape if size != 1]
+    if shape and shape[0] <= MOST_ROWS:
+        yield Sheet(unit, "rows", shape[0], unit.tensor.elements // shape[0])
+    if len(shape) == 2 and shape[1] <= MOST_ROWS:
+        yield Sheet(unit, "columns", shape[1], shape[0])
+
+
+def _index(sheets: Sheets, eligible: list[Unit], side: int) -> Index:
+    """Where each row of the eligible units of one side can be found by how it begins."""
+    index: Index = defaultdict(list)
+    wanted = {unit.tensor.dtype.name for unit in eligible if unit.side != side}
+    for unit in eligible if wanted else ():
+        if unit.side == side:
+            for sheet in _sheets_of(unit):
+                for target in wanted:
+                    for row, key in _windows(sheets, sheet, target):
+                        index[sheet.length, target, key].append((sheet, row))
+    return index
+
+
+def _windows(sheets: Sheets, sheet: Sheet, target: str) -> Iterator[tuple[int, bytes]]:
+    """(row, first elements of what begins there, cast to ``target``), fills left out."""
+    flat = sheets.rows(sheet).reshape(-1)
+    size = min(WINDOW, sheet.length) if sheet.length >= LEAST else LEAST
+    starts = np.arange(0, len(flat) - size + 1, sheet.length)
+    windows = flat[starts[:, None] + np.arange(size)]
+    varied = (windows != windows[:, :1]).any(axis=1)
+    name = sheet.unit.tensor.dtype.name
+    if name != target:
+        windows = cast_sample(windows, name, target)
+    for row in np.flatnonzero(varied).tolist():
+        yield row, windows[row].tobytes()
+
+
+def _cover(pairing: Pairing, sheets: Sheets, sheet: Sheet, index: Index) -> list[Run]:
+    """The runs of rows of ``sheet`` that are found in free parts, the longest at each row."""
+    name = sheet.unit.tensor.dtype.name
+    runs: list[Run] = []
+    after = 0
+    for row, key in _windows(sheets, sheet, name):
+        if row < after:
+            continue
+        best: Run | None = None
+        for part, part_row in index.get((sheet.length, name, key), ())[:CANDIDATES]:
+            if pairing.is_free(part.unit):
+                count = _agreeing_rows(sheets, Run(row, part, part_row, 0), sheet)
+                if count and (best is None or count > best.height):
+                    best = Run(row, part, part_row, count)
+        if best is not None and best.height * sheet.length >= LEAST:
+            runs.append(best)
+            after = row + best.height
+    return runs
+
+
+def _agreeing_rows(sheets: Sheets, run: Run, sheet: Sheet) -> int:
+    """How many rows agree from where ``run`` starts."""
+    names = run.part.unit.tensor.dtype.name, sheet.unit.tensor.dtype.name
+    theirs = sheets.rows(run.part)[run.part_start :]
+    ours = sheets.rows(sheet)[run.start :]
+    most = min(len(ours), len(theirs))
+    agreed, step = 0, FIRST_RUN
+    while agreed < most:
+        part = slice(agreed, min(agreed + step, most))
+        equal = _equal_rows(theirs[part], names[0], ours[part], names[1])
+        if not equal.all():
+            return agreed + int(np.argmin(equal))
+        agreed, step = part.stop, 2 * step
+    return agreed
+
+
+def _equal_rows(
+    theirs: npt.NDArray[Any], source: str, ours: npt.NDArray[Any], target: str
+) -> npt.NDArray[np.bool_]:
+    flat = theirs.reshape(-1), ours.reshape(-1)
+    forth: npt.NDArray[np.bool_] = (
+        equal_after_cast(flat[0], source, flat[1], target).reshape(ours.shape).all(axis=1)
+    )
+    if source != target and not forth.all():
+        forth |= equal_after_cast(flat[1], target, flat[0], source).reshape(ours.shape).all(axis=1)
+    return forth
+
+
+def _settled(sheet: Sheet, runs: list[Run]) -> bool:
+    """Whether the runs explain the whole tensor, or use up the parts they come from.
+
+    Anything less is a coincidence of some rows, not a tensor made of others.
+    """
+    if sum(run.height for run in runs) == sheet.height:
+        return True
+    used: dict[int, int] = defaultdict(int)
+    size: dict[int, int] = {}
+    for run in runs:
+        used[run.part.unit.index] += run.height
+        size[run.part.unit.index] = run.part.height
+    return all(used[index] == size[index] for index in used)
+
+
+def _part(sheet: Sheet, run: Run) -> tuple[Unit, Unit, int, str]:
+    whole, part = sheet.unit.tensor, run.part.unit.tensor
+    words = (
+        f"{sheet.along} {run.start} to {run.start + run.height - 1} are {run.part.along} "
+        f"{run.part_start} to {run.part_start + run.height - 1} of the other"
+    )
+    if whole.dtype.name != part.dtype.name:
+        words += f", cast between {part.dtype.name} and {whole.dtype.name}"
+    return sheet.unit, run.part.unit, run.height * sheet.length, words
