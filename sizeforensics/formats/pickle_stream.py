@@ -528,16 +528,22 @@ def _short_binstring(machine: _Machine) -> None:
 
 
 def _push_byte_string(machine: _Machine, start: int, end: int, codec: str) -> None:
-    """A Python 2 string: text where it is short and decodes, as names do, else bytes."""
+    """A Python 2 string: text where it is short and reads like text, as names do, else bytes."""
     if end - start <= _LONG_TEXT:
         data = machine.data[start:end]
-        try:
-            machine.push((unescape(data) if codec == "string-escape" else data).decode("utf-8"))
-        except UnicodeDecodeError:
-            pass
-        else:
-            return
+        if codec == "string-escape":
+            data = unescape(data)
+        if not _BINARY.search(data):
+            try:
+                machine.push(data.decode("utf-8"))
+            except UnicodeDecodeError:
+                pass
+            else:
+                return
     machine.push(Bytes(start, end, codec))
+
+
+_BINARY = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|(\n)|(.))", re.DOTALL)

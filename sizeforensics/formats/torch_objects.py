@@ -1,0 +1,628 @@
+"""Walk the inert values of a pickle: its tensors, its modules, and who owns each of its bytes.
+
+Every object is expanded once, the first time it is reached in the order of the file, so the work is
+bounded by the pickle however often it shares its parts. Keys are never walked into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sizeforensics.dtypes import DType
+from sizeforensics.escape import one_line
+from sizeforensics.formats.pickle_claims import Claims
+from sizeforensics.formats.pickle_globals import suspicious
+from sizeforensics.formats.pickle_values import (
+    BigInt,
+    Bytes,
+    Call,
+    DictValue,
+    Global,
+    ListValue,
+    OutOfBand,
+    PersistentId,
+    Pickle,
+    Text,
+)
+from sizeforensics.formats.torch_rebuild import (
+    Description,
+    Payload,
+    Quantizer,
+    Rebuilder,
+    StorageRef,
+    storage_ref,
+    storage_view,
+    str_of,
+)
+from sizeforensics.limits import DEFAULT_LIMITS, Limits
+from sizeforensics.spans import NAMES, PICKLE, TENSOR_DATA, Integers
+
+FRAMING = "pickle framing"
+DESCRIPTIONS = "tensor descriptions"
+KEYS = "state-dict keys"
+ARRAYS = "numpy arrays"
+ROOT = "root"
+"""Subjects that are not paths: of PROTO, FRAME and STOP; of the opcodes that describe tensors; of
+the keys tensors are stored under; of the elements of numpy arrays; of the outermost object."""
+
+_DEEPEST_NAME = 64  # containers inside each other that are named one by one
+_LONGEST_PREFIX = 2_000  # characters of a container's name that its tensors repeat
+_LONGEST_PART = 200  # characters of one key in it
+_MOST_ALIASES = 100_000  # second and later names of tensors that are listed
+_MOST_WARNINGS = 100
+_MOST_TOP_LEVEL = 4_096  # entries of the root that are owners and subjects one by one
+_MOST_SUBJECTS = 64  # entries of a dict in one of them that are subjects one by one
+
+
+class PickledTensor(NamedTuple):
+    """A tensor as the pickle describes it; shape, strides and offset count elements."""
+
+    name: str
+    use: str
+    """One of ``inventory.USES``."""
+    scope: str
+    """The top-level key it is found under; empty for entries of the root itself."""
+    dtype: DType
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+    storage: StorageRef | Payload | None
+    """None when it has no bytes (a meta tensor), or when nobody can say where they are."""
+    requires_grad: bool
+    quantizer: Quantizer | None
+    valid: bool
+    """Whether the description makes sense; the warnings say why not."""
+
+
+@dataclass(slots=True)
+class PickledModule:
+    """A pickled ``torch.nn.Module`` or TorchScript object."""
+
+    path: str
+    """As the names of its tensors begin: ``model.model.0.conv``; empty for the root."""
+    class_path: str
+    attributes: dict[str, int | float | str | bool | None] = field(default_factory=dict)
+    tensors: dict[str, int] = field(default_factory=dict)
+    """Its own parameters and buffers: attribute name to index into ``Objects.tensors``."""
+    non_persistent: list[str] = field(default_factory=list)
+    """Buffers that its state dict leaves out."""
+    hooks: dict[str, int] = field(default_factory=dict)
+    """Kind of hook to number of hooks, where there are any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """What a pickle holds. The last four are columns that tile ``[0, pickle.size)``: ``owners``
+    indexes ``owner_names`` and ``owner_subjects``, ``roles`` ``spans.ROLES``."""
+
+    tensors: list[PickledTensor]
+    modules: list[PickledModule]
+    storages: list[StorageRef]
+    """Every storage a persistent id names, once each, in the order of the file."""
+    warnings: list[str]
+    owner_names: list[str]
+    owner_subjects: list[str]
+    starts: Integers
+    ends: Integers
+    roles: npt.NDArray[np.uint8]
+    owners: Integers
+
+
+def read_objects(pickle: Pickle, limits: Limits = DEFAULT_LIMITS) -> Objects:
+    """Everything the pickle holds. Does no I/O, and no bytes of a pickle make it raise."""
+    walk = _Walk(pickle, limits)
+    walk.run()
+    tiling = walk.claims.tile(pickle.size)
+    return Objects(
+        walk.tensors, walk.modules, walk.storages(), walk.all_warnings(), walk.claims.names,
+        walk.claims.subjects, tiling.starts, tiling.ends, tiling.roles, tiling.owners,
+    )  # fmt: skip
+
+
+class _Path(NamedTuple):
+    """Where the walk is: the prefix of tensor names there, and the Python expression for it."""
+
+    name: str
+    access: str
+    subject: str
+    scope: str
+    use: str
+    """What tensors are for that nothing else says it of: weights, or a module's buffers."""
+    depth: int
+
+
+class _Place(NamedTuple):
+    """What the entries of a dict are: ``key``, ``attribute``, ``member`` (a parameter or buffer of
+    a module), ``module`` (a child of one) or ``script`` (an attribute in TorchScript).
+
+    In ``coarse`` places, that is inside lists, only tensors and modules get an owner of their own:
+    a history of a million dicts is one thing.
+    """
+
+    path: _Path
+    owner: int
+    coarse: bool
+    kind: str = "key"
+    record: PickledModule | None = None
+    few: bool = True
+    """Whether there are so few entries that each may be a subject of its own."""
+
+
+class _Walk:
+    """Collects tensors, modules and claims while the tree is expanded depth first.
+
+    The generators yield the children that are still to be expanded; tensors are handled at once.
+    """
+
+    def __init__(self, pickle: Pickle, limits: Limits) -> None:
+        self.pickle = pickle
+        self.rebuilder = Rebuilder(pickle, limits)
+        self.claims = Claims()
+        self.tensors: list[PickledTensor] = []
+        self.modules: list[PickledModule] = []
+        self.warnings: dict[str, None] = {}
+        self.unseen_warnings = 0
+        self.seen: set[int] = set()
+        self.payloads: set[int] = set()
+        self.aliases = 0
+        # Names repeat the names of what they are in; what that may cost grows with the pickle.
+        self.letters = (16 << 20) + 8 * pickle.size
+
+    def run(self) -> None:
+        tasks = [self.root()]
+        while tasks:
+            task = next(tasks[-1], None)
+            if task is None:
+                tasks.pop()
+                continue
+            expanded = self.expand(*task)
+            if expanded is not None:
+                tasks.append(expanded)
+        framing = self.claims.owner(FRAMING, FRAMING)
+        for start, end in self.pickle.framing:
+            self.claims.claim(start, end, PICKLE, framing)
+
+    # -- the tree ----------------------------------------------------------------------------------
+
+    def root(self) -> Iterator[_Task]:
+        path = _Path("", ROOT, ROOT, "", "weight", 0)
+        place = _Place(path, self.claims.owner(ROOT, ROOT), coarse=False)
+        self.claims.claim(0, self.pickle.size, PICKLE, place.owner)
+        value = self.pickle.root
+        found = self.describe(value)
+        if found is None:
+            yield value, place
+        else:
+            yield from self.tensor_in_list(value, found, "tensor", place)
+
+    def expand(self, value: Any, place: _Place) -> Iterator[_Task] | None:
+        """The children of a container or object, the first time it is reached."""
+        kind = type(value)
+        if kind in _SCALARS or not self.first(value):
+            return None
+        if kind is tuple:
+            return self.items(value, place)
+        if kind is DictValue:
+            return self.entries(value, place._replace(kind="key", record=None))
+        if isinstance(value, ListValue):
+            return self.items(value.values, place)
+        return self.object(value, place)
+
+    def first(self, value: Any) -> bool:
+        before = len(self.seen)
+        self.seen.add(id(value))
+        return len(self.seen) > before
+
+    def items(self, values: Sequence[Any], place: _Place) -> Iterator[_Task]:
+        """The items of a list, tuple or set."""
+        own = place.path.depth == 0 and not place.coarse and len(values) <= _MOST_SUBJECTS
+        inside = place._replace(coarse=True, record=None)
+        for index, value in enumerate(values):
+            if type(value) in _SCALARS:
+                continue
+            found = self.describe(value)
+            if found is not None:
+                name = self.join(place.path, str(index))
+                yield from self.tensor_in_list(value, found, name, place)
+                continue
+            path = self.child(place, "index", str(index))
+            if own:
+                owner = self.claims.owner(path.access, path.subject)
+                self.claim_whole(value, owner)
+                yield value, _Place(path, owner, coarse=False)
+            else:
+                yield value, inside._replace(path=path)
+
+    def entries(self, entries: DictValue, place: _Place) -> Iterator[_Task]:
+        """The entries of a dict, or of an object's attributes."""
+        self.check_keys(entries)
+        place = place._replace(few=len(entries) <= (
+            _MOST_TOP_LEVEL if place.path.depth == 0 else _MOST_SUBJECTS
+        ))  # fmt: skip
+        for entry in entries.entries():
+            yield from self.entry(*entry, place)
+
+    def entry(  # noqa: PLR0917 - an entry as DictValue.entries gives it
+        self, key: Any, value: Any, start: int, middle: int, end: int, place: _Place
+    ) -> Sequence[_Task]:
+        """One entry: claim its bytes, list its tensors, and return what else it holds."""
+        path, record = place.path, place.record
+        named = path.depth == 0 and place.kind == "key" and place.few
+        if type(value) in _SCALARS:
+            if record is not None and type(value) in _PLAIN and place.kind != "member":
+                record.attributes[self.text(key)] = value
+            if named:
+                child = self.child(place, place.kind, self.text(key))
+                owner = self.claims.owner(child.access, child.subject)
+                self.claims.claim(start, end, PICKLE, owner)
+            return ()
+        text = self.text(key)
+        found = self.describe(value)
+        if found is not None:
+            name = self.join(path, text)
+            index = len(self.tensors)
+            owner, tasks = self.tensor(value, found, name, place)
+            if record is not None and place.kind != "attribute" and len(self.tensors) > index:
+                record.tensors[text] = index
+            self.claims.claim(start, middle, NAMES, self.claims.owner(name, KEYS))
+            self.claims.claim(middle, end, PICKLE, owner)
+            return tasks
+        child = self.child(place, place.kind, text)
+        owner = place.owner
+        if named or not (place.coarse or _hollow(value)):
+            owner = self.claims.owner(child.access, child.subject)
+            self.claims.claim(start, end, PICKLE, owner)
+        return ((value, _Place(child, owner, place.coarse)),)
+
+    def object(self, value: Any, place: _Place) -> Iterator[_Task]:
+        """What an object holds: arguments, items, state, in the order of the stream."""
+        module = self.module_state(value)
+        if module is not None and place.coarse:
+            owner = self.claims.owner(place.path.access, place.path.subject)
+            self.claim_whole(value, owner)
+            place = _Place(place.path, owner, coarse=False)
+        if type(value) is Call:
+            yield from self.arguments(value, place)
+        if isinstance(value, (Call, PersistentId)):
+            if value.list_items is not None:
+                yield from self.items(value.list_items.values, place)
+            if value.dict_items is not None:
+                yield from self.entries(value.dict_items, place._replace(kind="key", record=None))
+        for state in value.states or ():
+            dicts = state if type(state) is tuple and len(state) == 2 else (state,)
+            for part in dicts:
+                if type(part) is not DictValue:
+                    yield part, place._replace(coarse=True)
+                elif self.first(part):
+                    if part is module:
+                        yield from self.module(value, part, place)
+                    else:
+                        yield from self.entries(part, place._replace(kind="attribute", record=None))
+
+    def arguments(self, call: Call, place: _Place) -> Iterator[_Task]:
+        """What a call is made with; lists that TorchScript tags with their type are themselves."""
+        args = call.args
+        transparent = type(call.func) is Global and call.func.path in _TRANSPARENT
+        pairs = self.pairs(call)
+        if transparent and type(args) is tuple and args:
+            yield args[0], place
+        elif pairs is not None:
+            yield from self.entries(pairs, place._replace(kind="key", record=None))
+        elif type(args) is not tuple:
+            yield args, place._replace(coarse=True)
+        elif args and self.first(args):
+            yield from self.items(args, place._replace(coarse=True))
+        if type(call.func) is not Global:
+            yield call.func, place._replace(coarse=True)
+        if call.kwargs is not None:
+            yield call.kwargs, place._replace(coarse=True)
+
+    def pairs(self, call: Call) -> DictValue | None:
+        """``OrderedDict([[key, value], ...])`` of Python 2 as a dict whose entries have no places."""
+        args = call.args
+        if (
+            type(call.func) is not Global or call.func.path != "collections.OrderedDict"
+            or type(args) is not tuple or len(args) != 1 or type(args[0]) is not ListValue
+            or not self.first(args[0])
+        ):  # fmt: skip
+            return None
+        flat: list[Any] = []
+        for pair in args[0].values:
+            items = pair.values if type(pair) is ListValue else pair
+            if isinstance(items, (list, tuple)) and len(items) == 2:
+                flat.extend(items)
+        entries = DictValue(call.start, call.end)
+        entries.extend(flat, [0] * len(flat), 0)
+        return entries
+
+    def dict_of(self, value: Any) -> DictValue | None:
+        """The entries of a dict or OrderedDict; None for all else, or when it is empty."""
+        if type(value) is DictValue:
+            return value
+        if type(value) is Call:
+            return value.dict_items or self.pairs(value)
+        return None
+
+    # -- tensors -----------------------------------------------------------------------------------
+
+    def describe(self, value: Any) -> Description | None:
+        """The tensors a value consists of; None for what is none."""
+        found = None
+        if type(value) is Call:
+            found = self.rebuilder.describe(value)
+        elif type(value) is PersistentId:
+            view = storage_view(value)
+            found = Description((view,)) if view else None
+        return found if found is not None and found.views else None
+
+    def tensor(
+        self, value: Any, found: Description, name: str, place: _Place
+    ) -> tuple[int, Sequence[_Task]]:
+        """List the tensors of one description; its owner, and the attributes to be expanded."""
+        tasks: Sequence[_Task] = ()
+        if self.first(value):
+            path = _Path(name, name, DESCRIPTIONS, place.path.scope, "buffer", place.path.depth + 1)
+        else:
+            path = None
+            self.aliases += 1
+            if self.aliases > _MOST_ALIASES:
+                self.warn("refers to tensors more often than is listed")
+                return place.owner, ()
+        owner = self.claims.owner(name, DESCRIPTIONS)
+        for view in found.views:
+            self.tensors.append(PickledTensor(
+                name + view.suffix, view.use or place.path.use, place.path.scope, view.dtype,
+                view.shape, view.strides, view.offset, None if view.problem else view.storage,
+                view.requires_grad, view.quantizer, not view.problem,
+            ))  # fmt: skip
+            if view.problem:
+                self.warn(f"describes tensor {name + view.suffix}, but {view.problem}")
+            elif type(view.storage) is Payload:
+                self.claim_payload(view.storage, name)
+        if path is not None and found.states:
+            tasks = tuple((state, _Place(path, owner, coarse=True)) for state in found.states)
+        return owner, tasks
+
+    def tensor_in_list(
+        self, value: Any, found: Description, name: str, place: _Place
+    ) -> Sequence[_Task]:
+        """As ``tensor``, for one whose place in its container is not recorded."""
+        new = id(value) not in self.seen
+        owner, tasks = self.tensor(value, found, name, place)
+        if new:
+            self.claim_whole(value, owner)
+        return tasks
+
+    def claim_whole(self, value: Any, owner: int) -> None:
+        start = getattr(value, "start", None)
+        if start is not None:
+            self.claims.claim(start, self.pickle.after_memo(value.end), PICKLE, owner)
+
+    def claim_payload(self, payload: Payload, name: str) -> None:
+        if payload.start not in self.payloads:
+            self.payloads.add(payload.start)
+            owner = self.claims.owner(name, ARRAYS)
+            self.claims.claim(payload.start, payload.end, TENSOR_DATA, owner)
+
+    # -- modules -----------------------------------------------------------------------------------
+
+    def module_state(self, value: Any) -> DictValue | None:
+        """The attributes of a module that is not expanded yet; None for other objects."""
+        if type(value) is not Call or not value.states:
+            return None
+        state = value.states[-1]
+        if type(state) is tuple and state:
+            state = state[0]
+        if type(state) is not DictValue or id(state) in self.seen:
+            return None
+        if _scripted(value) or all(name in state.keys for name in _MODULE_DICTS):
+            return state
+        return None
+
+    def module(self, value: Call, state: DictValue, place: _Place) -> Iterator[_Task]:
+        """A module: its parameters, buffers and children under their own names."""
+        path = place.path
+        record = PickledModule(path.name, _class_path(value))
+        self.modules.append(record)
+        if _scripted(value):
+            yield from self.entries(state, place._replace(kind="script", record=record))
+            return
+        self.check_keys(state)
+        attributes = _Place(
+            path._replace(use="buffer"), place.owner, coarse=False, kind="attribute", record=record
+        )
+        for entry in state.entries():
+            key, attribute = entry[:2]
+            members = self.dict_of(attribute)
+            kind_and_use = _MODULE_DICTS.get(key) if type(key) is str else None
+            if kind_and_use is not None and members is not None and self.first(attribute):
+                kind, use = kind_and_use
+                yield from self.entries(members, _Place(
+                    path._replace(use=use), place.owner, coarse=False, kind=kind, record=record
+                ))  # fmt: skip
+                continue
+            if key == "_non_persistent_buffers_set":
+                record.non_persistent.extend(map(self.text, _set_of(attribute)))
+            elif members is not None and type(key) is str and key.endswith("_hooks"):
+                record.hooks[key] = len(members)
+            yield from self.entry(*entry, attributes)
+
+    # -- names -------------------------------------------------------------------------------------
+
+    def child(self, place: _Place, kind: str, text: str) -> _Path:
+        """Where an entry, attribute or item of a place is."""
+        path = place.path
+        if path.depth > _DEEPEST_NAME:
+            return path
+        if path.depth == _DEEPEST_NAME or len(path.name) > _LONGEST_PREFIX or self.letters < 0:
+            return path._replace(
+                name=f"{path.name}.…", access=f"{path.access}…", depth=_DEEPEST_NAME + 1
+            )
+        if len(text) > _LONGEST_PART:
+            text = f"{text[: _LONGEST_PART // 2]}…{text[-_LONGEST_PART // 2 :]}"
+        outer = path.access if path.depth else ""
+        step = _step("attribute" if kind == "key" and path.depth == 0 else kind, text)
+        access = outer + step if outer else step.removeprefix(".")
+        subject = path.subject
+        if kind == "module" and path.depth < 2:
+            subject = f"{outer}._modules" if outer else "_modules"
+        elif path.depth == 0 or (path.depth == 1 and kind != "index" and place.few):
+            subject = access
+        scope = text if path.depth == 0 and kind == "key" else path.scope
+        self.letters -= len(access)
+        return _Path(self.join(path, text), access, subject, scope, path.use, path.depth + 1)
+
+    def join(self, path: _Path, text: str) -> str:
+        """The dotted name of an entry; elided when names have used up their allowance."""
+        self.letters -= len(path.name) + len(text)
+        if not path.name:
+            return text
+        return f"{path.name}.{text}" if self.letters >= 0 else f"….{text}"
+
+    def text(self, key: Any) -> str:
+        """A key as text that UTF-8 can encode; a bounded description unless it is a string."""
+        kind = type(key)
+        if kind is Text:
+            key = self.pickle.text(key)
+        elif kind is not str:
+            return _describe_key(key)
+        if key.isascii():
+            return str(key)
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            self.warn("has names that are not Unicode text (shown with escapes)")
+            return str(key.encode("utf-8", "backslashreplace").decode())
+        return str(key)
+
+    # -- warnings and the rest ---------------------------------------------------------------------
+
+    def check_keys(self, entries: DictValue) -> None:
+        """Warn of duplicate keys. Only strings are hashed, whose hashes a file cannot foresee."""
+        if len(entries) < 2:
+            return
+        texts = [key for key in entries.keys if type(key) is str]
+        numbers = sorted(key for key in entries.keys if type(key) is int)
+        if len(set(texts)) < len(texts):
+            texts.sort()
+        repeated: Any = next((a for a, b in pairwise(texts) if a == b), None)
+        if repeated is None:
+            repeated = next((a for a, b in pairwise(numbers) if a == b), None)
+        if repeated is not None:
+            self.warn(f"stores key {self.text(repeated)} of a dict more than once; the last one counts")
+
+    def warn(self, text: str) -> None:
+        if len(self.warnings) < _MOST_WARNINGS:
+            self.warnings.setdefault(one_line(f"pickle {text}"))
+        else:
+            self.unseen_warnings += 1
+
+    def all_warnings(self) -> list[str]:
+        """Oddities of the stream, what could do harm where it is loaded, and what makes no sense."""
+        pickle = self.pickle
+        harmful = [
+            found.path for found in pickle.globals.values()
+            if found.states or suspicious(found.module, found.name)
+        ]  # fmt: skip
+        shown = [
+            one_line(f"pickle refers to callable {path} (shown as data, never called)")
+            for path in harmful[:_MOST_WARNINGS]
+        ]
+        unseen = self.unseen_warnings + len(harmful) - len(shown)
+        rest = [f"pickle has {unseen:,} more oddities that are not listed"] if unseen else []
+        return [*pickle.oddities, *shown, *self.warnings, *rest]
+
+    def storages(self) -> list[StorageRef]:
+        """Every storage the pickle names, by key, the first description of each."""
+        found: dict[str, StorageRef] = {}
+        for persistent in self.pickle.persistent_ids:
+            storage = storage_ref(persistent)
+            if storage is not None:
+                found.setdefault(storage.key, storage)
+        return list(found.values())
+
+
+_Task = tuple[Any, _Place]
+"""An object to expand, and where it is."""
+
+_SCALARS = frozenset({int, float, str, bool, type(None), Bytes, Text, BigInt, OutOfBand})
+_PLAIN = frozenset({int, float, str, bool, type(None)})
+_TRANSPARENT = frozenset({
+    "torch.jit._pickle.restore_type_tag", "torch.jit._pickle.build_intlist",
+    "torch.jit._pickle.build_tensorlist", "torch.jit._pickle.build_doublelist",
+    "torch.jit._pickle.build_boollist",
+})  # fmt: skip
+_MODULE_DICTS = {
+    "_parameters": ("member", "weight"), "_buffers": ("member", "buffer"),
+    "_modules": ("module", "weight"),
+}  # fmt: skip
+"""What makes an object a ``torch.nn.Module``: kind and use of the entries of its dicts."""
+
+
+def _step(kind: str, text: str) -> str:
+    """How Python gets from an object to its entry or attribute."""
+    if kind == "index":
+        return f"[{text}]"
+    if text.isidentifier() and kind != "key":
+        return f".{text}"
+    return f"._modules[{text!r}]" if kind == "module" else f"[{text!r}]"
+
+
+def _describe_key(key: Any) -> str:
+    """A key that is no string, in a few characters, without looking far into it."""
+    kind = type(key)
+    if kind is int:
+        return str_of(key)
+    if kind in (bool, float) or key is None:
+        return str(key)
+    if kind is Global:
+        return one_line(key.path, _LONGEST_PART)
+    if kind is tuple:
+        return f"<tuple of {len(key):,}>"
+    return f"<{kind.__name__}>"
+
+
+def _hollow(value: Any) -> bool:
+    """Whether a value is so empty that its bytes may stay with the object it is part of."""
+    if type(value) is tuple:
+        return len(value) <= 8 and all(
+            type(item) in _SCALARS or (type(item) is ListValue and not item.values)
+            for item in value
+        )
+    if isinstance(value, (ListValue, DictValue)):
+        return not value.values
+    if type(value) is Call:
+        return (
+            value.states is None and value.list_items is None and value.dict_items is None
+            and value.kwargs is None and _hollow(value.args)
+        )  # fmt: skip
+    return type(value) is Global
+
+
+def _set_of(value: Any) -> Sequence[Any]:
+    """The items of a set, also where protocol 2 writes ``set([...])``."""
+    if type(value) is Call and type(value.args) is tuple and len(value.args) == 1:
+        value = value.args[0]
+    return value.values if isinstance(value, ListValue) else ()
+
+
+def _scripted(call: Call) -> bool:
+    return type(call.func) is Global and call.func.module.split(".", 1)[0] == "__torch__"
+
+
+def _class_path(call: Call) -> str:
+    """The class of an object, through ``copyreg._reconstructor`` and legacy container sources."""
+    cls = call.func
+    if type(cls) is Global and cls.name in ("_reconstructor", "__newobj__") and (
+        type(call.args) is tuple and call.args
+    ):  # fmt: skip
+        cls = call.args[0]
+    if type(cls) is PersistentId and type(cls.value) is tuple and len(cls.value) > 1:
+        cls = cls.value[1]
+    return cls.path if type(cls) is Global else "<unknown class>"
