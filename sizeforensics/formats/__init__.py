@@ -80,9 +80,9 @@ class Candidate:
 
 
 def _onnx(file: Candidate) -> Inventory | None:
-    from sizeforensics.formats import onnx
+    from sizeforensics.formats.onnx import looks_like, read
 
-    return onnx.read(file.source, file.limits) if onnx.looks_like(file.source) else None
+    return read(file.source, file.limits) if looks_like(file.source) else None
 
 
 def _torchscript(file: Candidate) -> Inventory | None:
@@ -92,18 +92,18 @@ def _torchscript(file: Candidate) -> Inventory | None:
         torch.find("constants.pkl") is not None or torch.has_any("code/")
     ):
         return None
-    from sizeforensics.formats import torchscript
+    from sizeforensics.formats.torchscript import read
 
-    return torchscript.read(torch, file.limits)
+    return read(torch, file.limits)
 
 
 def _pytorch(file: Candidate) -> Inventory | None:
     torch = file.torch
     if torch is None or torch.find("data.pkl") is None:
         return None
-    from sizeforensics.formats import pytorch
+    from sizeforensics.formats.pytorch import read
 
-    return pytorch.read(torch, file.limits)
+    return read(torch, file.limits)
 
 
 FORMATS: tuple[Callable[[Candidate], Inventory | None], ...] = (_onnx, _torchscript, _pytorch)

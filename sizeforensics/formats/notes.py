@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from sizeforensics.escape import one_line
 
-_SINGULAR = {"carry": "carries", "have": "has"}
+_SINGULAR = {"are": "is", "carry": "carries", "have": "has", "reach": "reaches"}
 
 
 @dataclass(slots=True)

@@ -64,6 +64,8 @@ def describe_archive(archive: Archive) -> str:
         return "an empty ZIP archive"
     if {"archive_format", "serialized_exported_program.json"} & base_names:
         return "a torch.export archive (.pt2)"
+    if {"extern_modules", "python_version"} <= base_names:
+        return "a torch.package archive"
     if {"metadata.json", "config.json", "model.weights.h5"} <= base_names:
         return "a Keras model (.keras)"
     if all(name.endswith(".npy") for name in names):

@@ -1,0 +1,342 @@
+"""Put the records of a PyTorch archive and the objects of its pickles together as an inventory."""
+
+from __future__ import annotations
+
+import codecs
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from sizeforensics.dtypes import DType
+from sizeforensics.formats import pickle_stream, torch_objects
+from sizeforensics.formats.byteswap import Swapped
+from sizeforensics.formats.notes import Notes
+from sizeforensics.formats.pickle_values import Pickle
+from sizeforensics.formats.torch_archive import TorchArchive
+from sizeforensics.formats.torch_objects import Objects, PickledTensor
+from sizeforensics.formats.torch_rebuild import Payload, StorageRef
+from sizeforensics.formats.zip_archive import Entry
+from sizeforensics.formats.zip_directory import DEFLATED
+from sizeforensics.inventory import File, Inventory, Module, Record, Storage, Tensor
+from sizeforensics.limits import Limits
+from sizeforensics.source import MemorySource, Source
+from sizeforensics.spans import METADATA, PICKLE, TENSOR_DATA, UNCLAIMED, Owners, SpanSink
+
+UNREFERENCED = "records nothing refers to"
+STORAGES = "tensors"
+TRAILING = "bytes behind the pickle"
+"""Subjects of owners that are not named after a record or a pickled object."""
+
+_METADATA_RECORDS = frozenset((
+    "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id",
+    ".data/version",
+))  # fmt: skip
+_MOST_TEXT = 200
+
+
+class Part(NamedTuple):
+    """A pickle record of an archive."""
+
+    record: str
+    directory: str
+    """Where its storages are, with the slash."""
+    assign: Callable[[object, list[PickledTensor]], Sequence[PickledTensor]]
+    """Gives its tensors, in their order, the names and uses they get; also gets the root object."""
+    whole: tuple[int, str] | None = None
+    """Role and subject of all its bytes, where the objects in it do not matter."""
+    secondary: bool = False
+    """Whether it repeats other tensors, or leaves their bytes out: only its own are kept."""
+
+
+class Assembly:
+    """An inventory in the making: records are claimed one after the other, then ``finish``."""
+
+    def __init__(self, torch: TorchArchive, limits: Limits) -> None:
+        self.torch = torch
+        self.limits = limits
+        self.notes = Notes()
+        self._sink = SpanSink()
+        self._owners = Owners()
+        self._storages: list[Storage] = []
+        self._tensors: list[Tensor] = []
+        self._modules: list[Module] = []
+        self._metadata: list[tuple[str, str]] = []
+        self._pickled: list[str] = []
+        self._roles: dict[int, int] = {}
+        self._subjects: dict[int, str] = {}
+        self._by_index: dict[int, int] = {}
+        self._big_endian = self._byte_order()
+
+    def _byte_order(self) -> bool:
+        """Whether storages are big-endian (``byteorder`` record, torch/serialization.py)."""
+        order = self.text("byteorder")
+        if order == "big":
+            self.notes.say("the storages are in big-endian byte order")
+        elif order not in (None, "little"):
+            self.notes.say(f"the byteorder record says {order!r}; little-endian is assumed")
+        return order == "big"
+
+    def text(self, name: str) -> str | None:
+        """A short record as text without the line break at its end; None without such a record."""
+        index = self.torch.find(name)
+        if index is None or self._entry(index).nbytes > _MOST_TEXT:
+            return None
+        content = self.torch.archive.content(self._entry(index))
+        return content.read(0, content.size).decode("utf-8", "backslashreplace").rstrip("\n")
+
+    def add_pickle(self, part: Part) -> bool:
+        """Claim a pickle record and the records of its storages; False without such a record."""
+        index = self.torch.find(part.record)
+        if index is None:
+            return False
+        content = self.torch.archive.content(self._entry(index))
+        pickle = pickle_stream.load(content, 0, content.size, self.limits)
+        objects = torch_objects.read_objects(pickle, self.limits)
+        tensors = part.assign(pickle.root, objects.tensors)
+        self._pickled += [f"{part.record}: {warning}" for warning in objects.warnings]
+        arrays = self._claim_pickle(index, part, pickle, objects, tensors)
+        known = set(self._by_index.values())
+        by_key = self._claim_storages(part, objects, tensors)
+        first = len(self._tensors)
+        for tensor in tensors:
+            storage = None
+            if isinstance(tensor.storage, StorageRef):
+                storage = by_key.get(tensor.storage.key)
+                if part.secondary and (storage is None or storage in known):
+                    continue
+            elif isinstance(tensor.storage, Payload):
+                storage = arrays.get(tensor.storage.start)
+            self._tensors.append(self._tensor(tensor, storage))
+        if not part.secondary:
+            self._add_modules(objects, first)
+        return True
+
+    def _add_modules(self, objects: Objects, first: int) -> None:
+        for module in objects.modules:
+            members = {key: first + number for key, number in module.tensors.items()}
+            self._modules.append(
+                Module(module.path, module.class_path, module.attributes, members)
+            )
+
+    def _tensor(self, found: PickledTensor, storage: int | None) -> Tensor:
+        shape, strides, offset = found.shape, found.strides, found.offset
+        if not found.valid:
+            # What makes no sense is shown without elements, so that nobody computes with it.
+            shape, strides, offset, storage = (0,), (1,), 0, None
+        elif storage is not None:
+            nbytes = self._storages[storage].nbytes
+            if _end(found) > nbytes:
+                self.notes.count("reach past the end of their storage", found.name, "tensor")
+                storage = None
+        return Tensor(
+            found.name, found.dtype, shape, strides, offset, storage, found.use, found.scope
+        )
+
+    # Pickles
+
+    def _claim_pickle(
+        self,
+        index: int,
+        part: Part,
+        pickle: Pickle,
+        objects: Objects,
+        tensors: Sequence[PickledTensor],
+    ) -> dict[int, int]:
+        """Give the bytes of a pickle to their owners; the storages that lie in it, by position."""
+        entry = self._entry(index)
+        if entry.nbytes > pickle.size:
+            self.notes.count("have bytes behind the pickle", entry.name)
+        if part.whole is not None:
+            self.claim(index, *part.whole)
+            return {}
+        if entry.method == DEFLATED:
+            # Nobody can say which of the stored bytes hold what.
+            self.claim(index, PICKLE, _base_name(entry))
+        else:
+            self._roles[index], self._subjects[index] = PICKLE, _base_name(entry)
+            indices = self._owners.extend(objects.owner_names, objects.owner_subjects)
+            owners = indices[objects.owners]
+            starts, ends = objects.starts + entry.start, objects.ends + entry.start
+            self._sink.extend(starts, ends, objects.roles, owners)
+            behind = self._owners.add(entry.name, TRAILING)
+            self._sink.add(entry.start + pickle.size, entry.end, UNCLAIMED, behind)
+        return self._add_arrays(entry, pickle, objects, tensors)
+
+    def _add_arrays(
+        self, entry: Entry, pickle: Pickle, objects: Objects, tensors: Sequence[PickledTensor]
+    ) -> dict[int, int]:
+        """One storage for each numpy array whose elements lie in the pickle."""
+        views = {
+            tensor.storage.start: (tensor.storage, tensor.dtype)
+            for tensor in tensors
+            if isinstance(tensor.storage, Payload)
+        }
+        arrays: dict[int, int] = {}
+        for at in np.flatnonzero(objects.roles == TENSOR_DATA).tolist():
+            start, end = int(objects.starts[at]), int(objects.ends[at])
+            offset, stored, encoding = entry.start + start, end - start, "raw"
+            if entry.method == DEFLATED:
+                offset, stored, encoding = entry.start, 0, "deflate"
+            elif start in views and views[start][0].codec != "raw":
+                encoding = "typed"
+            payload = _array_bytes(self.torch.source, pickle, views.get(start), offset)
+            arrays[start] = len(self._storages)
+            self._storages.append(Storage(
+                objects.owner_names[int(objects.owners[at])], 0, offset, stored,
+                end - start if payload is None else payload.size, payload, encoding,
+            ))  # fmt: skip
+        return arrays
+
+    # Storages
+
+    def _claim_storages(
+        self, part: Part, objects: Objects, tensors: Sequence[PickledTensor]
+    ) -> dict[str, int]:
+        """One storage for each record that the pickle refers to, by key."""
+        viewed = {
+            tensor.storage.key: tensor.dtype
+            for tensor in reversed(tensors)
+            if isinstance(tensor.storage, StorageRef)
+        }
+        by_key: dict[str, int] = {}
+        for ref in objects.storages:
+            index = self.torch.find(part.directory + ref.key)
+            if index is None:
+                if ref.location != "meta":
+                    self.notes.count("are missing", part.directory + ref.key, "storage record")
+                continue
+            entry = self._entry(index)
+            if index in self._roles:
+                # PyTorch looks records up without regard to case: two keys can find one of them.
+                if index in self._by_index:
+                    by_key[ref.key] = self._by_index[index]
+                if not part.secondary:
+                    self.notes.count("are referred to under several names", entry.name)
+                continue
+            if not entry.nbytes and part.secondary:
+                continue
+            if ref.nbytes not in (-1, entry.nbytes):
+                self.notes.count("have another size than the pickle declares", entry.name,
+                                 "storage record")  # fmt: skip
+            self.claim(index, TENSOR_DATA, STORAGES)
+            by_key[ref.key] = self._by_index[index] = len(self._storages)
+            self._storages.append(self._storage(entry, ref.dtype or viewed.get(ref.key)))
+        return by_key
+
+    def _storage(self, entry: Entry, dtype: DType | None) -> Storage:
+        payload = self.torch.archive.content(entry)
+        if self._big_endian and dtype is not None:
+            payload = _little_endian(payload, dtype)
+        return Storage(
+            entry.name, 0, entry.start, entry.stored_bytes, entry.nbytes, payload,
+            "deflate" if entry.method == DEFLATED else "raw",
+        )
+
+    # Other records
+
+    def claim(self, index: int, role: int, subject: str) -> None:
+        """Give the data of one record that is no pickle and no storage to the record."""
+        entry = self._entry(index)
+        self._roles[index], self._subjects[index] = role, subject
+        self._sink.add(entry.start, entry.end, role, self._owners.add(entry.name, subject))
+
+    def unclaimed(self) -> list[tuple[int, str]]:
+        """(index, name inside the directory) of the records that nothing has claimed yet and that
+        PyTorch can find by their name."""
+        rest = []
+        for index, entry in enumerate(self.torch.archive.entries):
+            name = self.torch.local_name(entry)
+            if index not in self._roles and name is not None and self.torch.find(name) == index:
+                rest.append((index, name))
+        return rest
+
+    def claim_metadata(self) -> None:
+        """The records that every archive of PyTorch has, and the facts they hold."""
+        stem = self.torch.stem.decode("utf-8", "backslashreplace").removesuffix("/")
+        self._metadata.append(("archive name", stem))
+        for index, name in self.unclaimed():
+            if name in _METADATA_RECORDS:
+                self.claim(index, METADATA, _base_name(self._entry(index)))
+                self._metadata.append((name.removeprefix(".").replace("data/", ""), self.text(name) or ""))
+
+    def finish(self, file_format: str) -> Inventory:
+        """The inventory; records that nothing has claimed are said to be unreferenced."""
+        archive = self.torch.archive
+        for index, entry in enumerate(archive.entries):
+            if index not in self._roles:
+                self.claim(index, UNCLAIMED, UNREFERENCED)
+                if entry.nbytes:
+                    self.notes.count("have data that nothing in the archive refers to", entry.name)
+        archive.claim_framing(self._sink, self._owners)
+        nobody = self._owners.add("unclaimed", "unclaimed")
+        spans = self._sink.finish(self.torch.source.size, nobody)
+        path = self.torch.source.path
+        records = tuple(
+            Record(
+                entry.name, self._roles[index], self._subjects[index], entry.stored_bytes,
+                entry.nbytes,
+            )
+            for index, entry in enumerate(archive.entries)
+        )
+        return Inventory(
+            path, file_format, (File(path, spans),), self._owners, tuple(self._storages),
+            tuple(self._tensors), modules=tuple(self._modules), records=records,
+            metadata=tuple(self._metadata),
+            warnings=(*self.torch.warnings, *self.notes.finish(), *self._pickled),
+        )
+
+    def _entry(self, index: int) -> Entry:
+        return self.torch.archive.entries[index]
+
+
+def _base_name(entry: Entry) -> str:
+    return entry.name.rpartition("/")[2]
+
+
+def _end(tensor: PickledTensor) -> int:
+    """Bytes of its storage up to the last element of a tensor."""
+    if 0 in tensor.shape:
+        return 0
+    last = tensor.offset + sum(
+        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True)
+    )
+    return tensor.dtype.nbytes(last + 1)
+
+
+def _little_endian(payload: Source, dtype: DType) -> Source:
+    """A complex number is two numbers, each with its own byte order."""
+    width = dtype.bits // (16 if dtype.kind == "complex" else 8)
+    return Swapped(payload, width) if width > 1 else payload
+
+
+def _array_bytes(
+    source: Source, pickle: Pickle, view: tuple[Payload, DType] | None, origin: int
+) -> Source | None:
+    """The elements of a numpy array inside a pickle; None when they cannot be decoded."""
+    if view is None:
+        return None
+    payload, dtype = view
+    data = pickle.data[payload.start : payload.end]
+    try:
+        if payload.codec == "string-escape":
+            data = _unescape(data)
+        elif payload.codec != "raw":
+            # Protocols without bytes write each byte as the character of that number.
+            errors = "surrogatepass" if payload.codec == "utf-8" else "strict"
+            data = data.decode(payload.codec, errors).encode("latin-1")
+    except ValueError:
+        return None
+    content = MemorySource(source.path, data, source.origin() + origin)
+    return _little_endian(content, dtype) if payload.big_endian else content
+
+
+def _unescape(data: bytes) -> bytes:
+    """A Python 2 string literal, with or without its quotes."""
+    if data[:1] in (b"'", b'"') and data[-1:] == data[:1]:
+        data = data[1:-1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about escapes that mean nothing, which are kept
+        decoded, _ = codecs.escape_decode(data)
+    return decoded
