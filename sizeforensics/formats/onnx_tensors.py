@@ -313,7 +313,8 @@ def _decoded(
 def _narrowed(values: npt.NDArray[np.uint64], dtype: DType) -> npt.NDArray[np.uint8]:
     """Varints as stored elements: the low bits, as casting an int32 does."""
     if dtype.name == "bool":
-        return (values.astype(np.uint32) != 0).astype(np.uint8)
+        flags: npt.NDArray[np.bool_] = np.not_equal(values.astype(np.uint32), 0)
+        return flags.view(np.uint8)
     size = max(dtype.bits // 8, 1)  # narrow types come packed, a whole byte per varint
     narrow: npt.NDArray[np.uint8] = values.astype(f"<u{size}").view(np.uint8)
     return narrow
