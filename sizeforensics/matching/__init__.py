@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sizeforensics.fingerprints import Advance, fingerprints, silent
 from sizeforensics.inventory import Inventory
-from sizeforensics.matching import content, folds, names, slices
+from sizeforensics.matching import content, folds, names, quantized, slices
 from sizeforensics.matching.pairing import Copy, Fold, Match, Matching, Pairing
 from sizeforensics.matching.units import Unit, units_of
 from sizeforensics.views import cover
@@ -23,6 +23,7 @@ def match(before: Inventory, after: Inventory, advance: Advance = silent) -> Mat
     folds.match_folded(pairing)
     content.match_permuted(pairing, groups)
     content.place_copies(pairing, groups, lone=False)
+    quantized.match_quantized(pairing)
     slices.match_slices(pairing)
     names.match_equal_names(pairing)
     content.match_trivial(pairing, groups)

@@ -230,16 +230,18 @@ def _row_factors(rows: Array, wanted: Array, tolerance: float) -> tuple[Vector, 
 
 
 def _find_norm(scaled: Scaled, norms: list[BatchNorm]) -> BatchNorm | None:
+    """The batch-norm whose scale is the factor of every channel; the closest if several are."""
     tolerance = 2 * ROUNDINGS * ROUNDOFF[scaled.target.tensor.dtype.name]
+    best: tuple[float, BatchNorm] | None = None
     for norm in norms:
-        if norm.scale.shape != scaled.factors.shape:
-            continue
         # One channel refuses nearly every other batch-norm of the same width.
         if abs(norm.scale[0] - scaled.factors[0]) > tolerance * abs(norm.scale[0]):
             continue
-        if np.all(np.abs(norm.scale - scaled.factors) <= tolerance * np.abs(norm.scale)):
-            return norm
-    return None
+        errors = np.abs(norm.scale - scaled.factors)
+        worst = float(np.max(errors))
+        if np.all(errors <= tolerance * np.abs(norm.scale)) and (best is None or worst < best[0]):
+            best = worst, norm
+    return best[1] if best else None
 
 
 # The bias that the fold made
