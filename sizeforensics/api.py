@@ -180,8 +180,9 @@ class Inspection:
 
     def __str__(self) -> str:
         from sizeforensics.report import console
+        from sizeforensics.report.styled import View
 
-        return console.inspect(self.report, console.View()).rstrip("\n")
+        return console.inspect(self.report, View()).rstrip("\n")
 
     def __repr__(self) -> str:
         return f"<Inspection {visible(self.headline)}>"
@@ -282,8 +283,9 @@ class Diff:
 
     def __str__(self) -> str:
         from sizeforensics.report import console
+        from sizeforensics.report.styled import View
 
-        return console.diff(self.report, console.View()).rstrip("\n")
+        return console.diff(self.report, View()).rstrip("\n")
 
     def __repr__(self) -> str:
         return f"<Diff {visible(self.headline)}>"

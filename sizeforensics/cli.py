@@ -20,8 +20,8 @@ from sizeforensics.escape import one_line, visible
 
 if TYPE_CHECKING:
     from sizeforensics.inventory import Inventory
-    from sizeforensics.report.console import View
     from sizeforensics.report.save import Report
+    from sizeforensics.report.styled import View
 
 _NAME = "sizeforensics"
 _COMPLETE = "_SIZEFORENSICS_COMPLETE"
@@ -387,7 +387,7 @@ def _warn(warnings: Sequence[str]) -> None:
 
 def _view(verbose: bool, sort: str, min_bytes: str, wanted: str) -> View:
     from sizeforensics.causes import CAUSES
-    from sizeforensics.report.console import View
+    from sizeforensics.report.styled import View
     from sizeforensics.units import parse_bytes
 
     if wanted.startswith("cause="):

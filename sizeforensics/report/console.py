@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from sizeforensics.causes import CAUSES
 from sizeforensics.escape import visible
 from sizeforensics.inventory import Inventory
+from sizeforensics.report import styled
 from sizeforensics.report.contents import InspectReport, Part
 from sizeforensics.report.lines import CauseLine, cause_lines
 from sizeforensics.report.rows import CauseRow, DiffReport, TensorPair
-from sizeforensics.spans import ROLES
+from sizeforensics.report.styled import Line, View
+from sizeforensics.report.words import percent
+from sizeforensics.spans import ROLES, UNCLAIMED
 from sizeforensics.units import format_bytes, signed_bytes
 
 MAX_LINES = 20
 """Lines of a view without ``-v``."""
 _BAR_CELLS = 20
 _MIN_BAR_CELLS = 4
-_GREW, _SHRANK, _STRONG, _FAINT = "#D55E00", "#0072B2", "bold", "dim"
-
-Segment = tuple[str, str]
-"""Text and its style; a style never says anything that the text does not."""
-Line = list[Segment]
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """How and how much to print. ``wrap`` breaks sentences at ``width``, which a pipe does not
-    want: its reader takes the first line for the answer."""
-
-    width: int = 80
-    unicode: bool = True
-    colour: bool = False
-    wrap: bool = False
-    verbose: bool = False
-    sort: str = "delta"
-    min_bytes: int = 0
-    filter: str = ""
-
-    def keeps_cause(self, cause: str, texts: Iterable[str]) -> bool:
-        """Whether ``--filter`` lets a row of this cause with these texts through."""
-        if self.filter.startswith("cause="):
-            return cause == self.filter.removeprefix("cause=")
-        wanted = self.filter.casefold()
-        return not wanted or any(wanted in text.casefold() for text in (cause, *texts))
 
 
 def diff(report: DiffReport, view: View) -> str:
     """The terminal view of a diff, newline at the end."""
-    head = _sentence(report.headline, view)
+    head = styled.sentence(report.headline, view)
     fixes = _fix_lines(report, view)
     fixed = len(head) + 1 + 2 + 1 + (len(fixes) + 1 if fixes else 0)
     lines = cause_lines(
@@ -60,7 +35,7 @@ def diff(report: DiffReport, view: View) -> str:
         body += [[], *fixes]
     if view.verbose:
         body += [[], *_pairs(report, view)]
-    return _text(body, view)
+    return styled.render(body, view)
 
 
 def _wanted(entry: CauseRow, view: View, report: DiffReport) -> bool:
@@ -85,7 +60,7 @@ def _waterfall(report: DiffReport, lines: Sequence[CauseLine], view: View) -> li
     amounts += [signed_bytes(line.delta_bytes) for line in lines]
     amounts += [format_bytes(report.after.bytes)]
 
-    label_width, amount_width = max(map(_cells, labels)), max(map(len, amounts))
+    label_width, amount_width = max(map(styled.cell_width, labels)), max(map(len, amounts))
     fixed = label_width + 2 + amount_width
     percents = [line.percent for line in lines]
     percent_width = max(map(len, percents), default=0)
@@ -94,18 +69,22 @@ def _waterfall(report: DiffReport, lines: Sequence[CauseLine], view: View) -> li
 
     table: list[Line] = []
     for index, (label, amount) in enumerate(zip(labels, amounts, strict=True)):
-        style = "" if not 0 < index <= len(lines) else _GREW if signs[index - 1] == "+" else _SHRANK
-        row: Line = [(_pad(label, label_width), ""), (f"  {amount:>{amount_width}}", style)]
+        style = ""
+        if 0 < index <= len(lines):
+            style = styled.GREW if signs[index - 1] == "+" else styled.SHRANK
+        row: Line = [(styled.pad(label, label_width), ""), (f"  {amount:>{amount_width}}", style)]
         if 0 < index <= len(lines):
             if bar_width:
-                bar = _bar(lines[index - 1].share, bar_width, view)
+                bar = styled.bar(lines[index - 1].share, bar_width, view)
                 row.append((f"  {bar:<{bar_width}}", style))
             row.append((f"  {percents[index - 1]:>{percent_width}}", ""))
         table.append(row)
-    table[-1].append((f"  ({report.delta_bytes:+,})", ""))
+    change = f"{report.delta_bytes:+,}" if report.delta_bytes else "0"
+    table[-1].append((f"  ({change})", ""))
     if lines:
         end = fixed + (2 + bar_width if bar_width else 0) + 2 + percent_width
-        table[-1].append((_legend(_cells("".join(text for text, _ in table[-1])), end, view), _FAINT))
+        used = styled.cell_width("".join(text for text, _ in table[-1]))
+        table[-1].append((_legend(used, end, view), styled.FAINT))
     return table
 
 
@@ -130,27 +109,9 @@ def _label(sign: str, title: str, detail: str) -> str:
     return f"{head}  {visible(detail)}" if detail else head
 
 
-def _bar(share: float, cells: int, view: View) -> str:
-    """Proportional to a cell's eighth; the smallest change still shows a mark."""
-    if not view.unicode:
-        full = round(share * cells)
-        return "#" * full if full else "." if share else ""
-    eighths = max(round(share * cells * 8), 1 if share else 0)
-    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
-
-
 def _reconciliation(report: DiffReport, view: View) -> Line:
-    return [(f"  {_mark(report.reconciled, view)} ", ""), (_dotted(report.reconciliation, view), "")]
-
-
-def _mark(good: bool, view: View) -> str:
-    if good:
-        return "✓" if view.unicode else "ok"
-    return "✗" if view.unicode else "!!"
-
-
-def _dotted(parts: Sequence[str], view: View) -> str:
-    return (" · " if view.unicode else " - ").join(parts)
+    sums = styled.dotted(report.reconciliation, view)
+    return [(f"  {styled.mark(report.reconciled, view)} {sums}", "")]
 
 
 def _fix_lines(report: DiffReport, view: View) -> list[Line]:
@@ -159,10 +120,10 @@ def _fix_lines(report: DiffReport, view: View) -> list[Line]:
         return []
     width = max(len(fix.action) for fix in fixes)
     lines: list[Line] = [
-        [(f"Fix: {visible(fix.action):<{width}}  ", ""), (fix.saving, _STRONG)] for fix in fixes
+        [(f"Fix: {visible(fix.action):<{width}}  ", ""), (fix.saving, styled.STRONG)] for fix in fixes
     ]
     if len(report.fixes) > len(fixes):
-        lines[-1].append((f"  (+{len(report.fixes) - len(fixes)} more with -v)", _FAINT))
+        lines[-1].append((f"  (+{len(report.fixes) - len(fixes)} more with -v)", styled.FAINT))
     return lines
 
 
@@ -188,7 +149,7 @@ def _pairs(report: DiffReport, view: View) -> list[Line]:
             rows.append([f"({title})", "", "", *_three(before, after), "", ""])
     rows.append(["(total)", "", "", *_three(report.before.bytes, report.after.bytes), "", ""])
     header = ["tensor", "type", "shape", "before", "after", "change", "evidence", "how"]
-    return _table(header, rows, right={3, 4, 5})
+    return styled.table(header, rows, right={3, 4, 5})
 
 
 def _pair_matches(pair: TensorPair, view: View) -> bool:
@@ -216,51 +177,84 @@ def _three(before: int, after: int) -> list[str]:
 
 def inspect(report: InspectReport, view: View) -> str:
     """The terminal view of one artifact, newline at the end."""
-    body: list[Line] = [*_sentence(report.headline, view), []]
-    if len(report.side.files) > 1:
-        body += [[(f"  {visible(file.path)}  {format_bytes(file.bytes)}", "")] for file in report.side.files]
-    body += _shares(report, view)
-    good = report.unclaimed_bytes == 0
-    parts = ["every byte explained"] if good else []
-    body.append([(f"  {_mark(good, view)} {_dotted([*parts, f'{report.unclaimed_bytes:,} unclaimed'], view)}", "")])
-    if report.dtypes:
-        body += [[], [("  types    ", _STRONG), (_top(report.dtypes, "tensor", 4), "")]]
-    if report.ops:
-        body.append([("  ops      ", _STRONG), (_top(report.ops, "node", 4), "")])
-    body += _finding_lines(report, view)
+    head = [*styled.sentence(report.headline, view), [], *_files(report)]
+    facts = [_claims(report, view), *_kinds(report), *_finding_lines(report, view)]
+    room = len(report.roles) if view.verbose else MAX_LINES - len(head) - len(facts) - 1
+    body = [*head, *_shares(_fitting(report, room), report.side.bytes, view), *facts]
     if view.verbose:
-        body += [[], *_facts(report), *_tensor_table(report, view, len(report.tensors))]
-    elif report.tensors:
-        room = max(MAX_LINES - len(body) - 2, 3)
-        body += [[], *_tensor_table(report, view, min(room, 5))]
-    return _text(body, view)
+        body += [[], *_facts(report)]
+    if view.verbose or view.filter or view.min_bytes:
+        body += [[], *_tensor_table(report, view)]
+    return styled.render(body, view)
 
 
-def _shares(report: InspectReport, view: View) -> list[Line]:
-    names = [part.name for part in report.roles] + ["total"]
-    amounts = [format_bytes(part.bytes) for part in report.roles]
-    amounts.append(format_bytes(report.side.bytes))
+def _fitting(report: InspectReport, room: int) -> list[Part]:
+    """The roles, the smallest ones as one line where there is no room; never unclaimed bytes."""
+    shown = list(report.roles)
+    small = [part for part in reversed(shown) if part.name != ROLES[UNCLAIMED]]
+    hidden = small[: len(shown) - max(room, 3) + 1] if len(shown) > room else []
+    if len(hidden) < 2:
+        return shown
+    nbytes = sum(part.bytes for part in hidden)
+    more = Part(
+        f"{len(hidden)} more", nbytes, sum(part.count for part in hidden),
+        sum(part.share for part in hidden), percent(nbytes, report.side.bytes),
+    )  # fmt: skip
+    return [*(part for part in shown if part not in hidden), more]
+
+
+def _shares(parts: Sequence[Part], total: int, view: View) -> list[Line]:
+    names = [part.name for part in parts] + ["total"]
+    amounts = [format_bytes(part.bytes) for part in parts] + [format_bytes(total)]
     name_width, amount_width = max(map(len, names)), max(map(len, amounts))
     bar_width = min(_BAR_CELLS, view.width - name_width - amount_width - 32)
     lines: list[Line] = []
-    for part, name, amount in zip(report.roles, names, amounts, strict=False):
+    for part, name, amount in zip(parts, names, amounts, strict=False):
         line: Line = [(f"  {name:<{name_width}}  {amount:>{amount_width}}", "")]
         if bar_width >= _MIN_BAR_CELLS:
-            line.append((f"  {_bar(part.share, bar_width, view):<{bar_width}}", _SHRANK))
+            line.append((f"  {styled.bar(part.share, bar_width, view):<{bar_width}}", styled.SHRANK))
         spans = f"{part.count:,} span{'s' * (part.count != 1)}"
-        lines.append([*line, (f"  {part.percent:>7}", ""), (f"  {spans}", _FAINT)])
-    lines.append([(f"  {'total':<{name_width}}  {amounts[-1]:>{amount_width}}", _STRONG)])
+        lines.append([*line, (f"  {part.percent:>7}", ""), (f"  {spans}", styled.FAINT)])
+    lines.append([(f"  {'total':<{name_width}}  {amounts[-1]:>{amount_width}}", styled.STRONG)])
     return lines
 
 
-def _top(parts: Sequence[Part], noun: str, limit: int) -> str:
-    shown = [
-        f"{visible(part.name)} {format_bytes(part.bytes)} in {part.count:,} {noun}{'s' * (part.count != 1)}"
-        for part in parts[:limit]
+def _claims(report: InspectReport, view: View) -> Line:
+    unclaimed = f"{report.unclaimed_bytes:,} unclaimed"
+    good = report.unclaimed_bytes == 0
+    parts = ["every byte explained", unclaimed] if good else [unclaimed]
+    return [(f"  {styled.mark(good, view)} {styled.dotted(parts, view)}", "")]
+
+
+def _kinds(report: InspectReport) -> list[Line]:
+    """The largest element types, operators and tensors, a line each."""
+    largest = sorted(report.tensors, key=lambda row: (-row.bytes, row.name))[:3]
+    kinds = (
+        ("tensors", _top(report.dtypes)), ("nodes", _top(report.ops)),
+        ("largest", ", ".join(f"{visible(row.name)} {format_bytes(row.bytes)}" for row in largest)),
+    )  # fmt: skip
+    lines: list[Line] = [[(f"  {name:<8} ", styled.STRONG), (text, "")] for name, text in kinds if text]
+    return [[], *lines] if lines else []
+
+
+def _files(report: InspectReport) -> list[Line]:
+    if len(report.side.files) == 1:
+        return []
+    rows = [(visible(file.path), format_bytes(file.bytes)) for file in report.side.files]
+    name_width, size_width = (max(map(styled.cell_width, column)) for column in zip(*rows, strict=True))
+    lines: list[Line] = [
+        [(f"  {styled.pad(name, name_width)}  {size:>{size_width}}", "")] for name, size in rows
     ]
-    rest = parts[limit:]
+    return [*lines, []]
+
+
+def _top(parts: Sequence[Part]) -> str:
+    """``60 Conv 14,626 B, 69 Mul 9,106 B, 10 more 6,591 B``: the largest kinds."""
+    shown = [f"{part.count:,} {visible(part.name)} {format_bytes(part.bytes)}" for part in parts[:3]]
+    rest = parts[3:]
     if rest:
-        shown.append(f"{len(rest):,} more {format_bytes(sum(part.bytes for part in rest))}")
+        count, nbytes = sum(part.count for part in rest), sum(part.bytes for part in rest)
+        shown.append(f"{count:,} more {format_bytes(nbytes)}")
     return ", ".join(shown)
 
 
@@ -270,22 +264,22 @@ def _finding_lines(report: InspectReport, view: View) -> list[Line]:
         who = visible(finding.subjects[0]) if finding.subjects else CAUSES[finding.finding].title
         more = f" and {len(finding.subjects) - 1:,} more" if len(finding.subjects) > 1 else ""
         saving = f"saves {format_bytes(finding.bytes)} ({finding.percent})"
-        lines.append([("Waste: ", _STRONG), (f"{finding.finding}  {who}{more}  ", ""), (saving, _STRONG)])
+        lines.append([("Waste: ", styled.STRONG), (f"{finding.finding}  {who}{more}  ", ""), (saving, styled.STRONG)])
         if view.verbose:
-            lines += [[(f"  {text}", "")] for text in _wrapped(visible(finding.remedy), view)]
+            lines += [[(f"  {text}", "")] for text in styled.wrapped(visible(finding.remedy), view)]
     hidden = 0 if view.verbose else len(report.findings) - 3
     if hidden > 0:
-        lines.append([(f"       {hidden:,} more with -v", _FAINT)])
+        lines.append([(f"       {hidden:,} more with -v", styled.FAINT)])
     return [[], *lines] if lines else []
 
 
 def _facts(report: InspectReport) -> list[Line]:
     facts = [("format", report.side.format), *report.metadata]
-    width = max(_cells(visible(key)) for key, _ in facts)
-    return [[(f"  {_pad(visible(key), width)}  {visible(value)}", "")] for key, value in facts] + [[]]
+    width = max(styled.cell_width(visible(key)) for key, _ in facts)
+    return [[(f"  {styled.pad(visible(key), width)}  {visible(value)}", "")] for key, value in facts]
 
 
-def _tensor_table(report: InspectReport, view: View, limit: int) -> list[Line]:
+def _tensor_table(report: InspectReport, view: View) -> list[Line]:
     wanted = view.filter.removeprefix("cause=").casefold()
     kept = [
         row for row in report.tensors
@@ -295,69 +289,13 @@ def _tensor_table(report: InspectReport, view: View, limit: int) -> list[Line]:
     rows = [
         [visible(row.name), row.dtype, row.shape_text, f"{row.bytes:,}",
          "-" if row.offset is None else f"{row.offset:#x}", row.use]
-        for row in kept[:limit]
+        for row in kept
     ]  # fmt: skip
     rest = len(report.tensors) - len(rows)
     if rest:
-        nbytes = sum(row.bytes for row in report.tensors) - sum(row.bytes for row in kept[:limit])
+        nbytes = sum(row.bytes for row in report.tensors) - sum(row.bytes for row in kept)
         rows.append([f"({rest:,} more tensors)", "", "", f"{nbytes:,}", "", ""])
-    return _table(["tensor", "type", "shape", "bytes", "offset", "use"], rows, right={3, 4})
-
-
-# -- text --------------------------------------------------------------------------------------
-
-
-def _table(header: list[str], rows: list[list[str]], right: set[int]) -> list[Line]:
-    """Columns as wide as their widest cell: a name is never cropped."""
-    widths = [max(map(_cells, column)) for column in zip(header, *rows, strict=True)]
-    lines: list[Line] = []
-    for number, cells in enumerate([header, *rows]):
-        padded = [
-            " " * (width - _cells(cell)) + cell if column in right else _pad(cell, width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        lines.append([("  " + "  ".join(padded), _FAINT if number == 0 else "")])
-    return lines
-
-
-def _sentence(text: str, view: View) -> list[Line]:
-    return [[(line, _STRONG)] for line in _wrapped(text, view)]
-
-
-def _wrapped(text: str, view: View) -> list[str]:
-    if not view.wrap:
-        return [text]
-    lines = [""]
-    for word in text.split(" "):
-        if lines[-1] and _cells(lines[-1]) + 1 + _cells(word) > view.width:
-            lines.append(word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
-    return lines
-
-
-def _cells(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
-
-
-def _pad(text: str, width: int) -> str:
-    return text + " " * (width - _cells(text))
-
-
-def _text(lines: Sequence[Line], view: View) -> str:
-    if not view.colour:
-        return "".join("".join(text for text, _ in line).rstrip() + "\n" for line in lines)
-    from rich.style import Style
-
-    styles = {style: Style.parse(style) for line in lines for _, style in line if style}
-    return "".join(
-        "".join(styles[style].render(text) if style else text for text, style in line) + "\n"
-        for line in lines
-    )
+    return styled.table(["tensor", "type", "shape", "bytes", "offset", "use"], rows, right={3, 4})
 
 
 # -- spans -------------------------------------------------------------------------------------

@@ -357,11 +357,17 @@ def _headline(
     if delta:
         answer = words.comparison(before.name, before.bytes, after.name, after.bytes)
         return f"{answer}: {_reasons(causes, delta)}."
-    same = f"{before.name} and {after.name} have the same {format_bytes(after.bytes)}"
+    if before.path == after.path:
+        same = f"{after.name} compared with itself has the same {format_bytes(after.bytes)}"
+    else:
+        same = f"{before.name} and {after.name} have the same {format_bytes(after.bytes)}"
     grown = [entry for entry in causes if entry.delta_bytes > 0]
     lost = [entry for entry in causes if entry.delta_bytes < 0]
     if grown:
         return f"{same}, but not the same content: {_phrase(grown[0])}, {_phrase(lost[0])}."
+    recast = [entry for entry in causes if entry.cause == "dtype" and entry.elements]
+    if recast:
+        return f"{same}, but {_phrase(recast[0])}."
     changed = sum(row.members for row in rows if (row.cause, row.evidence) == ("carried", "inferred"))
     if changed:
         return f"{same} in every cause, but {words.counted(changed, 'tensor')} with other values."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,12 +49,14 @@ def comparison(before: str, before_bytes: int, after: str, after_bytes: int) -> 
 
 
 def counted(count: int, noun: str) -> str:
-    """``1 tensor``, ``2 tensors``, ``2 copies``."""
+    """``1 tensor``, ``2 tensors``, ``2 further copies of tensors``."""
     if count == 1:
         return f"1 {noun}"
-    head, _, tail = noun.partition(" of ")
-    plural = f"{head[:-1]}ies" if head.endswith(("py", "ry")) else f"{head}s"
-    return f"{count:,} {plural}{f' of {tail}' if tail else ''}"
+    counted_noun = re.match(r"(.+?)(y?)( (?:of|without) .*)?$", noun)
+    if counted_noun is None:
+        return f"{count:,} {noun}"
+    head, y, rest = counted_noun.groups()
+    return f"{count:,} {head}{'ies' if y else 's'}{rest or ''}"
 
 
 # noun counted (empty: the subject is not counted), what happened when bytes came, when they went.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sizeforensics.causes import CAUSES
 from sizeforensics.report import catalogue, console, json
-from sizeforensics.report.console import View
 from sizeforensics.report.contents import inspect_report
 from sizeforensics.report.rows import diff_report
+from sizeforensics.report.styled import View
 from tests.golden import samples
 
 HERE = Path(__file__).parent

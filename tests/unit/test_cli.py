@@ -65,7 +65,8 @@ def test_diff_answers_first(models, capsys):
 
 def test_diff_of_a_file_with_itself(models, capsys):
     assert cli.run(["diff", "a.pt", "a.pt"]) == 0
-    assert "have the same 1,088 B in every cause: no difference." in capsys.readouterr().out
+    said = "a.pt compared with itself has the same 1,088 B in every cause: no difference.\n"
+    assert capsys.readouterr().out.startswith(said)
 
 
 def test_json_is_the_only_thing_on_stdout(models, capsys):
@@ -362,7 +363,7 @@ raise SystemExit(cli.run(["diff", "a", "b"]))
 
 def test_terminal_gets_colour_and_words_wrapped():
     text = on_terminal(TERMINAL.format(steps=0))
-    assert "\x1b[38;2;213;94;0m" in text
+    assert "\x1b[38;5;" in text
     assert re.sub(r"\x1b\[[0-9;]*m", "", text).startswith(
         "yolov5s.onnx is 2.00x yolov5s.pt: 7,225,885 weights went\nfloat16 -> float32.\n"
     )

@@ -9,9 +9,9 @@ import pytest
 from rich.cells import cell_len
 
 from sizeforensics.report import console
-from sizeforensics.report.console import View
 from sizeforensics.report.contents import inspect_report
 from sizeforensics.report.rows import diff_report
+from sizeforensics.report.styled import View
 from tests.golden import samples
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")

@@ -76,6 +76,14 @@ HEADLINES = {
     "identical": (
         [carried(100)], "a.pt and b.onnx have the same 100 B in every cause: no difference.",
     ),
+    "same-width": (
+        [carried(100), row("dtype", 0, 0, label="int32 -> float32", elements=25)],
+        "a.pt and b.onnx have the same 100 B, but 25 weights went int32 -> float32.",
+    ),
+    "unlike": (
+        [carried(100), row("unmatched", 0, 200, members=139, subject="x"), row("ema-copy", 5, 0)],
+        "b.onnx is 2.86x a.pt: 139 tensors without counterpart were added (+200 B, mostly x).",
+    ),
     "retrained": (
         [carried(60, "inferred"), carried(40, "inferred"), row("container", 5, 5)],
         "a.pt and b.onnx have the same 105 B in every cause, but 2 tensors with other values.",
