@@ -123,7 +123,7 @@ def _fix_lines(report: DiffReport, view: View) -> list[Line]:
         [(f"Fix: {visible(fix.action):<{width}}  ", ""), (fix.saving, styled.STRONG)] for fix in fixes
     ]
     if len(report.fixes) > len(fixes):
-        lines[-1].append((f"  (+{len(report.fixes) - len(fixes)} more with -v)", styled.FAINT))
+        lines.append([(f"     {len(report.fixes) - len(fixes)} more with -v", styled.FAINT)])
     return lines
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from sizeforensics import api, formats
 from sizeforensics.causes import CAUSES
 from sizeforensics.report import catalogue, console, json
 from sizeforensics.report.contents import inspect_report
@@ -13,6 +14,7 @@ from sizeforensics.report.styled import View
 from tests.golden import samples
 
 HERE = Path(__file__).parent
+MODELS = HERE.parents[1] / "fixtures" / "models"
 
 
 def _diff(case: Callable[[], samples.Case], view: View) -> Callable[[], str]:
@@ -21,6 +23,18 @@ def _diff(case: Callable[[], samples.Case], view: View) -> Callable[[], str]:
 
 def _inspect(view: View) -> Callable[[], str]:
     return lambda: console.inspect(inspect_report(*samples.inspected()), view)
+
+
+def _real(*names: str, verbose: bool = False) -> Callable[[], str]:
+    """The view of one real miniature, or of the difference of two."""
+
+    def make() -> str:
+        inventories = [formats.read(str(MODELS / name)) for name in names]
+        if len(inventories) == 1:
+            return console.inspect(api.look_into(*inventories).report, View(verbose=verbose))
+        return console.diff(api.compare(*inventories).report, View(verbose=verbose))
+
+    return make
 
 
 CASES: dict[str, Callable[[], str]] = {
@@ -43,4 +57,12 @@ CASES: dict[str, Callable[[], str]] = {
     "map.json": lambda: "".join(json.render_map(samples.inspected()[0])),
     "explain.txt": catalogue.everything,
     "explain-dtype.txt": lambda: catalogue.one(CAUSES["dtype"], 80),
+    "real-diff-onnx.txt": _real("yolov5-mini.pt", "yolov5-mini.onnx"),
+    "real-diff-onnx-verbose.txt": _real("yolov5-mini.pt", "yolov5-mini.onnx", verbose=True),
+    "real-diff-dynamo.txt": _real("yolov5-mini.onnx", "yolov5-mini-dynamo.onnx"),
+    "real-diff-torchscript.txt": _real("yolov5-mini.pt", "yolov5-mini.torchscript"),
+    "real-diff-train.txt": _real("yolov5-mini-train.pt", "yolov5-mini.pt"),
+    "real-diff-tied.txt": _real("tied.pt", "tied-legacy.onnx"),
+    "real-inspect-train.txt": _real("yolov5-mini-train.pt"),
+    "real-inspect-onnx.txt": _real("yolov5-mini.onnx"),
 }  # fmt: skip
