@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -77,7 +78,10 @@ def attribute(before: Inventory, after: Inventory, matching: Matching) -> Ledger
         averaged = _twins_of_averaged(sides[side].inventory, matching, placed[side], side)
         for index in range(len(sides[side].inventory.tensors)):
             if index not in placed[side] and sides[side].coverage.claimed[index]:
-                rows.append(_alone(sides[side], index, averaged=index in averaged))
+                recipe = matching.recipes.get((side, index))
+                rows.append(
+                    _alone(sides[side], index, averaged=index in averaged, recipe=recipe)
+                )
         rows += _slack(sides[side])
         rows += _encodings(sides[side], placed[side])
     rows += _structure(sides)
@@ -169,29 +173,42 @@ _USE_ROWS = {
 }  # fmt: skip
 
 
-def _alone(side: Side, index: int, *, averaged: bool) -> Row:
+_MADE_UP = re.compile(
+    r"(?:val|alias|clone|expand|slice|const\w*|_?lifted_tensor|_tensor_constant)_?\d*"
+)
+"""Names that torch's exporter on torch.export gives to values and lifted constants."""
+
+
+def _alone(
+    side: Side, index: int, *, averaged: bool = False, recipe: tuple[str, int] | None = None
+) -> Row:
     """A tensor that corresponds to nothing on the other side: its use says why it is there."""
     tensor = side.inventory.tensors[index]
     use = "ema-copy" if averaged else tensor.use
     cause, evidence, how = _USE_ROWS.get(
         use, ("unmatched", "parsed", "no tensor of the other side equals it or has its name")
     )
-    if cause == "unmatched" and _baked(side.inventory, tensor):
+    if cause == "unmatched" and len(side.inventory.nodes) and (recipe or _baked(tensor)):
         cause, how = "constant", "an initializer that the exporter made"
+    if cause == "constant" and recipe is not None:
+        evidence, how = "proved", f"{recipe[0]}: {recipe[1]:,} bytes regenerate it"
     return side.row(
         cause, tensor.name, int(side.coverage.claimed[index]), evidence, how,
         place=side.place(index), elements=side.claimed_elements(index),
     )
 
 
-def _baked(inventory: Inventory, tensor: Tensor) -> bool:
+def _baked(tensor: Tensor) -> bool:
     """Whether an initializer is data of the program rather than a weight of the model.
 
     Exporters name what they fold or lift themselves, with characters no module path has, and
     integers are shapes, axes and indices.
     """
-    return len(inventory.nodes) > 0 and (
-        tensor.dtype.kind in ("int", "uint", "bool") or "::" in tensor.name or "/" in tensor.name
+    return (
+        tensor.dtype.kind in ("int", "uint", "bool")
+        or "::" in tensor.name
+        or "/" in tensor.name
+        or _MADE_UP.fullmatch(tensor.name) is not None
     )
 
 
@@ -254,7 +271,7 @@ def _encodings(side: Side, placed: set[int]) -> Iterator[Row]:
                 cause = "compression" if storage.encoding == "deflate" else "encoding"
                 evidence = "parsed"
             else:
-                alone = _alone(side, viewer, averaged=False)
+                alone = _alone(side, viewer)
                 cause, evidence = alone.cause, alone.evidence
             yield side.row(cause, storage.name, amount, evidence, f"stored as {storage.encoding}")
 

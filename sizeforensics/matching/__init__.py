@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sizeforensics.fingerprints import Advance, fingerprints, silent
 from sizeforensics.inventory import Inventory
-from sizeforensics.matching import content, folds, names, quantized, slices
+from sizeforensics.matching import broadcasts, content, folds, names, quantized, slices
 from sizeforensics.matching.pairing import Copy, Fold, Match, Matching, Pairing
 from sizeforensics.matching.units import Unit, units_of
 from sizeforensics.views import cover
@@ -24,12 +24,14 @@ def match(before: Inventory, after: Inventory, advance: Advance = silent) -> Mat
     content.match_permuted(pairing, groups)
     content.place_copies(pairing, groups, lone=False)
     quantized.match_quantized(pairing)
+    broadcasts.match_broadcast(pairing)
     slices.match_slices(pairing)
     names.match_equal_names(pairing)
     content.match_trivial(pairing, groups)
     content.place_copies(pairing, groups, lone=False)
     names.match_inferred(pairing)
     content.place_copies(pairing, groups, lone=True)
+    broadcasts.find_recipes(pairing)
     return pairing.result()
 
 

@@ -54,6 +54,8 @@ class Matching:
     matches: tuple[Match, ...]
     copies: tuple[Copy, ...]
     folds: tuple[Fold, ...]
+    recipes: dict[tuple[int, int], tuple[str, int]]
+    """(side, tensor) on its own to what regenerates it, in words and bytes of numbers."""
 
 
 class Pairing:
@@ -72,6 +74,7 @@ class Pairing:
         self.matches: list[Match] = []
         self.copies: list[Copy] = []
         self.folds: list[Fold] = []
+        self.recipes: dict[tuple[int, int], tuple[str, int]] = {}
 
     def is_free(self, unit: Unit) -> bool:
         return unit.index in self.free[unit.side]
@@ -108,5 +111,8 @@ class Pairing:
 
     def result(self) -> Matching:
         return Matching(
-            tuple(sorted(self.matches, key=lambda match: match[:2])), tuple(sorted(self.copies)), tuple(sorted(self.folds))
+            tuple(sorted(self.matches, key=lambda match: match[:2])),
+            tuple(sorted(self.copies)),
+            tuple(sorted(self.folds)),
+            self.recipes,
         )

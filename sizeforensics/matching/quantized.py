@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import permutations
 from typing import Any, NamedTuple
 
@@ -111,17 +112,23 @@ def _groupings(shape: tuple[int, ...]) -> Iterator[tuple[str, Callable[[Array], 
         if shape[axis] > 1:
             yield (
                 f"per channel of axis {axis}",
-                lambda array, axis=axis: np.moveaxis(array, axis, 0).reshape(shape[axis], -1),
+                partial(_channels, axis=axis),
             )
     for block in BLOCKS:
         for axis in range(min(len(shape), 2)):
             if shape[axis] % block == 0 and shape[axis] > block:
                 yield (
                     f"in blocks of {block} along axis {axis}",
-                    lambda array, axis=axis, block=block: np.moveaxis(array, axis, -1).reshape(
-                        -1, block
-                    ),
+                    partial(_blocks, axis=axis, block=block),
                 )
+
+
+def _channels(array: Array, axis: int) -> Array:
+    return np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+
+
+def _blocks(array: Array, axis: int, block: int) -> Array:
+    return np.moveaxis(array, axis, -1).reshape(-1, block)
 
 
 def _scales(q: Array, w: Array, limits: tuple[int, int]) -> Fit:

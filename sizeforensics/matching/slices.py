@@ -192,12 +192,10 @@ def _equal_rows(
     theirs: npt.NDArray[Any], source: str, ours: npt.NDArray[Any], target: str
 ) -> npt.NDArray[np.bool_]:
     flat = theirs.reshape(-1), ours.reshape(-1)
-    forth: npt.NDArray[np.bool_] = (
-        equal_after_cast(flat[0], source, flat[1], target).reshape(ours.shape).all(axis=1)
-    )
-    if source != target and not forth.all():
-        forth |= equal_after_cast(flat[1], target, flat[0], source).reshape(ours.shape).all(axis=1)
-    return forth
+    equal = equal_after_cast(flat[0], source, flat[1], target).reshape(ours.shape)
+    if source != target and not equal.all():
+        equal |= equal_after_cast(flat[1], target, flat[0], source).reshape(ours.shape)
+    return np.logical_and.reduce(equal, axis=1)
 
 
 def _settled(sheet: Sheet, runs: list[Run]) -> bool:

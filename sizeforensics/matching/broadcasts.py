@@ -1,0 +1,71 @@
+"""Tier 8: repeated content that the other side stores once, and what a few numbers regenerate."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from sizeforensics.content import packed
+from sizeforensics.dtypes import elements
+from sizeforensics.matching.casts import castable, equal_after_cast
+from sizeforensics.matching.computable import Array, recipe, repeated_core
+from sizeforensics.matching.pairing import Pairing
+from sizeforensics.matching.units import Unit
+
+LEAST_CORE = 32
+"""Elements below which repeated content is a constant that a few numbers make, not a tensor."""
+
+MOST_ELEMENTS = 1 << 26
+"""Elements of a tensor that is looked at for repetition; it is held in memory as a whole."""
+
+
+def match_broadcast(pairing: Pairing) -> None:
+    """Match a tensor that repeats itself with the one on the other side that it repeats."""
+    by_count: dict[tuple[int, int], list[Unit]] = defaultdict(list)
+    for free in pairing.free:
+        for unit in free.values():
+            if unit.distinctive and castable(unit.tensor.dtype.name):
+                by_count[unit.side, unit.tensor.elements].append(unit)
+    for free in pairing.free:
+        for unit in list(free.values()):
+            array = _array(pairing, unit) if unit.distinctive else None
+            core = None if array is None else repeated_core(array)
+            if core is None or not LEAST_CORE <= core.size < unit.tensor.elements:
+                continue
+            for other in by_count.get((1 - unit.side, core.size), ()):
+                if pairing.is_free(unit) and pairing.is_free(other):
+                    _match_core(pairing, unit, core, other)
+
+
+def find_recipes(pairing: Pairing) -> None:
+    """Say of every tensor that is left what would regenerate it, if a few numbers would."""
+    for free in pairing.free:
+        for unit in free.values():
+            array = _array(pairing, unit)
+            found = None if array is None else recipe(array)
+            if found is not None:
+                pairing.recipes[unit.side, unit.index] = found.words, found.nbytes
+
+
+def _match_core(pairing: Pairing, unit: Unit, core: Array, other: Unit) -> None:
+    names = other.tensor.dtype.name, unit.tensor.dtype.name
+    stored = _array(pairing, other)
+    if stored is None:
+        return
+    flat = np.ascontiguousarray(core).reshape(-1)
+    if equal_after_cast(stored.reshape(-1), names[0], flat, names[1]).all():
+        words = f"{core.size:,} elements repeated to {unit.tensor.elements:,}"
+        if names[0] != names[1]:
+            words += f", cast {names[0]} -> {names[1]}"
+        pairing.pair(unit, other, "proved", words)
+
+
+def _array(pairing: Pairing, unit: Unit) -> Array | None:
+    if unit.digest is None or not castable(unit.tensor.dtype.name):
+        return None
+    if unit.tensor.elements > MOST_ELEMENTS:
+        return None
+    data = packed(pairing.inventories[unit.side], unit.tensor)
+    flat = elements(unit.tensor.dtype, data, unit.tensor.elements)
+    return None if flat is None else flat.reshape(unit.tensor.shape)
