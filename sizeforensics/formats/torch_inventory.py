@@ -22,11 +22,20 @@ from sizeforensics.formats.zip_directory import DEFLATED
 from sizeforensics.inventory import File, Inventory, Module, Record, Storage, Tensor
 from sizeforensics.limits import Limits
 from sizeforensics.source import MemorySource, Source
-from sizeforensics.spans import METADATA, PICKLE, TENSOR_DATA, UNCLAIMED, Owners, SpanSink
+from sizeforensics.spans import (
+    CONTAINER,
+    METADATA,
+    PICKLE,
+    TENSOR_DATA,
+    UNCLAIMED,
+    Owners,
+    SpanSink,
+)
 
 UNREFERENCED = "records nothing refers to"
 STORAGES = "tensors"
 TRAILING = "bytes behind the pickle"
+EMPTY = "empty records"
 """Subjects of owners that are not named after a record or a pickled object."""
 
 _METADATA_RECORDS = frozenset((
@@ -265,10 +274,14 @@ class Assembly:
         """The inventory; records that nothing has claimed are said to be unreferenced."""
         archive = self.torch.archive
         for index, entry in enumerate(archive.entries):
-            if index not in self._roles:
+            if index in self._roles:
+                continue
+            if entry.nbytes:
                 self.claim(index, UNCLAIMED, UNREFERENCED)
-                if entry.nbytes:
-                    self.notes.count("have data that nothing in the archive refers to", entry.name)
+                self.notes.count("have data that nothing in the archive refers to", entry.name)
+            else:
+                # Deflate takes two bytes to say nothing.
+                self.claim(index, CONTAINER, EMPTY)
         archive.claim_framing(self._sink, self._owners)
         nobody = self._owners.add("unclaimed", "unclaimed")
         spans = self._sink.finish(self.torch.source.size, nobody)
