@@ -195,7 +195,8 @@ def _equal_rows(
     equal = equal_after_cast(flat[0], source, flat[1], target).reshape(ours.shape)
     if source != target and not equal.all():
         equal |= equal_after_cast(flat[1], target, flat[0], source).reshape(ours.shape)
-    return np.logical_and.reduce(equal, axis=1)
+    rows: npt.NDArray[np.bool_] = np.logical_and.reduce(equal, axis=1)
+    return rows
 
 
 def _settled(sheet: Sheet, runs: list[Run]) -> bool:
