@@ -53,7 +53,7 @@ def _wanted(entry: CauseRow, view: View, report: DiffReport) -> bool:
 def _waterfall(report: DiffReport, lines: Sequence[CauseLine], view: View) -> list[Line]:
     signs = ["+" if line.delta_bytes > 0 else "-" if line.delta_bytes < 0 else " " for line in lines]
     left = [("before", report.before.name)]
-    left += [(line.title, _detail(line)) for line in lines]
+    left += [(line.title, line.detail) for line in lines]
     left += [("after", report.after.name)]
     labels = [_label(sign, *pair) for sign, pair in zip(["", *signs, ""], left, strict=True)]
     amounts = [format_bytes(report.before.bytes)]
@@ -83,25 +83,20 @@ def _waterfall(report: DiffReport, lines: Sequence[CauseLine], view: View) -> li
     table[-1].append((f"  ({change})", ""))
     if lines:
         end = fixed + (2 + bar_width if bar_width else 0) + 2 + percent_width
-        used = styled.cell_width("".join(text for text, _ in table[-1]))
-        table[-1].append((_legend(used, end, view), styled.FAINT))
+        _add_legend(table, end, view)
     return table
 
 
-def _legend(used: int, end: int, view: View) -> str:
-    """What the percentages are of: under their column's right edge where there is room, and as
-    short as it must be to stay on the line."""
-    for text in ("% of gross change", "% of gross"):
-        right = max(end, used + 2 + len(text))
-        if right <= max(view.width, end):
-            return text.rjust(right - used)
-    return ""
-
-
-def _detail(line: CauseLine) -> str:
-    # A plain catalogue title beside its own id says the same thing twice.
-    single = line.causes[0] if len(line.causes) == 1 else None
-    return line.detail if single is None or single.label else ""
+def _add_legend(table: list[Line], end: int, view: View) -> None:
+    """Say what the percentages are of: in the last line, else in the first, as short as it must be
+    to stay within the terminal."""
+    for line in (table[-1], table[0]):
+        used = styled.cell_width("".join(text for text, _ in line))
+        for text in ("% of gross change", "% of gross"):
+            right = max(end, used + 2 + len(text))
+            if right <= max(view.width, end):
+                line.append((text.rjust(right - used), styled.FAINT))
+                return
 
 
 def _label(sign: str, title: str, detail: str) -> str:
@@ -183,7 +178,7 @@ def inspect(report: InspectReport, view: View) -> str:
     body = [*head, *_shares(_fitting(report, room), report.side.bytes, view), *facts]
     if view.verbose:
         body += [[], *_facts(report)]
-    if view.verbose or view.filter or view.min_bytes:
+    if view.verbose or view.filter or view.min_bytes or view.sort == "name":
         body += [[], *_tensor_table(report, view)]
     return styled.render(body, view)
 

@@ -31,6 +31,7 @@ class CauseLine:
 
 _GROUPS = {"structure": "program", "metadata": "program", "container": "container"}
 _TINY = 0.005
+_TENSOR_FAMILIES = frozenset({"dtype", "duplicates", "constants", "weights", "training"})
 
 
 def cause_lines(
@@ -75,7 +76,7 @@ def _line(entries: Sequence[CauseRow], report: DiffReport, title: str = "") -> C
     single = len(entries) == 1 and not title
     return CauseLine(
         title or ", ".join(dict.fromkeys(entry.cause for entry in entries)),
-        entries[0].title if single else "",
+        _detail(entries[0]) if single else "",
         sum(entry.delta_bytes for entry in entries),
         gross,
         sum(entry.before_bytes for entry in entries),
@@ -84,6 +85,13 @@ def _line(entries: Sequence[CauseRow], report: DiffReport, title: str = "") -> C
         words.percent(gross, report.gross_bytes),
         tuple(entries),
     )
+
+
+def _detail(entry: CauseRow) -> str:
+    """What exactly; else how many tensors, where the cause is about tensors."""
+    if entry.label or CAUSES[entry.cause].family not in _TENSOR_FAMILIES:
+        return entry.label
+    return words.counted(entry.count, "tensor")
 
 
 def _line_order(line: CauseLine, sort: str, delta: int) -> tuple[bool, int, str, str]:
