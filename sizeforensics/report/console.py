@@ -92,7 +92,7 @@ def _add_legend(table: list[Line], end: int, view: View) -> None:
     to stay within the terminal."""
     for line in (table[-1], table[0]):
         used = styled.cell_width("".join(text for text, _ in line))
-        for text in ("% of gross change", "% of gross"):
+        for text in ("% of gross change", "% of gross", "of gross"):
             right = max(end, used + 2 + len(text))
             if right <= max(view.width, end):
                 line.append((text.rjust(right - used), styled.FAINT))
