@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -87,12 +88,14 @@ def _hint(error: click.ClickException) -> str:
 
 
 def _fail(message: str, exit_code: int, debug: bool) -> int:
-    if debug:
-        import traceback
+    # Nobody may be listening on stderr; the exit code still has to be the right one.
+    with suppress(OSError):
+        if debug:
+            import traceback
 
-        traceback.print_exc(file=sys.stderr)
-    # Twice the usual limit: a message names a path and what was expected of it.
-    click.echo(f"error: {one_line(' '.join(message.split()), 600)}", err=True)
+            traceback.print_exc(file=sys.stderr)
+        # Twice the usual limit: a message names a path and what was expected of it.
+        click.echo(f"error: {one_line(' '.join(message.split()), 600)}", err=True)
     return exit_code
 
 

@@ -282,6 +282,15 @@ def test_broken_pipe_is_quiet():
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_errors_keep_their_code_when_nobody_reads_them():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [PYTHON, "-m", "sizeforensics", "explain", "nonsense"]
+    done = subprocess.run(command, stderr=writing, stdout=subprocess.DEVNULL, check=False)
+    os.close(writing)
+    assert done.returncode == 2
+
+
 def test_closed_streams_are_survived():
     done = subprocess.run(
         ["bash", "-c", f"{PYTHON} -m sizeforensics explain dtype >&- 2>&- <&-; echo $?"],
