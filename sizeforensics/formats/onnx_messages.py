@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from itertools import compress, count
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +23,10 @@ _SCOPE = 200
 """Characters of a subgraph's path that are kept; nesting would square them."""
 _HOLDERS = frozenset({5, 6, 10, 11, 22, 23})
 """Fields of an attribute that hold tensors and graphs: t, g, tensors, graphs, sparse ones."""
+
+
+_NODE_TEXTS = np.isin(np.arange(0x80), [0x0A, 0x12, 0x1A, 0x22, 0x3A])
+"""Tags of the texts of a node that are read: inputs, outputs, name, operator and domain."""
 
 
 class NodeChunk(NamedTuple):
@@ -57,13 +63,12 @@ class Messages(Walk):
 
         self.node_names: list[str] = []
         self.node_labels: list[str] = []
-        self.node_outputs: list[str] = []
-        """The first output of every node."""
-        self.constants: set[int] = set()
-        """The Constant nodes."""
+        self.constants: dict[int, str] = {}
+        """The first output of every Constant node."""
         self.node_chunks: list[NodeChunk] = []
-        self.ops: dict[str, int] = {}
-        self.values: dict[str, int] = {}
+        # An unknown key gets the next number: interning without a line of Python per edge.
+        self.ops: dict[str, int] = defaultdict(count().__next__)
+        self.values: dict[str, int] = defaultdict(count().__next__)
 
         self.tensors: list[Declared] = []
         self.tensor_owners: list[int] = []
@@ -138,7 +143,8 @@ class Messages(Walk):
             number, wire = divmod(int(fields.tags[row]), 8)
             name = {1: "ir_version", 5: "model_version"}.get(number)
             if name is not None and wire != LEN:
-                self.header[name] = str(_signed(fields.varint(row)))
+                bounds = int(fields.payloads[row]), int(fields.ends[row])
+                self.header[name] = str(_signed(fields.varint(*bounds)))
             name = {2: "producer_name", 3: "producer_version", 4: "domain"}.get(number)
             if name is not None and wire == LEN:
                 self.header[name] = fields.texts(np.array([row]), _VALUE)[0]
@@ -209,7 +215,8 @@ class Messages(Walk):
             if batch.purpose:
                 versions = [0] * fields.count
                 for row in np.flatnonzero(fields.tags == 0x10).tolist():
-                    versions[int(fields.message[row]) - fields.first] = _signed(fields.varint(row))
+                    value = fields.varint(int(fields.payloads[row]), int(fields.ends[row]))
+                    versions[int(fields.message[row]) - fields.first] = _signed(value)
                 self.opsets += zip(fields.singular(0x0A), versions, strict=True)
             self.claim(batch, fields)
 
@@ -251,57 +258,65 @@ class Messages(Walk):
                     self.source.path, self.source.origin() + int(batch.heads[fields.first]),
                     "graph_nodes", self.limits.graph_nodes, f"{first + fields.count:,} or more",
                 )
-            names = fields.singular(0x1A)
-            ops = self._read_ops(fields)
-            outputs = self._read_edges(batch, fields, ops)
+            names, ops, outputs = self._read_nodes(batch, fields)
             labels = names
             if not all(names):
                 labels = [
-                    name or (f"{op} -> {output}" if output else op)
-                    for name, op, output in zip(names, ops, outputs, strict=True)
+                    name or (f"{op} -> {outputs[at]}" if outputs.get(at) else op)
+                    for at, (name, op) in enumerate(zip(names, ops, strict=True))
                 ]
             self.node_names += names
             self.node_labels += labels
-            self.node_outputs += outputs
+            self.constants |= {
+                first + at: text for at, text in outputs.items() if ops[at] == "Constant"
+            }
             batch.owners[fields.begun] = self._owners(list(map("node ".__add__, labels)), ops)
             batch.nodes[fields.begun] = np.arange(first, first + fields.count)
             self._walk_all(self.claim(batch, fields))
 
-    def _read_ops(self, fields: Fields) -> list[str]:
-        ops = fields.singular(0x22)
-        if (fields.tags == 0x3A).any():
+    def _read_nodes(
+        self, batch: Batch, fields: Fields
+    ) -> tuple[list[str], list[str], dict[int, str]]:
+        """Names and operators of the nodes, and the first output of those that need it for a name.
+
+        Adds their NodeChunk.
+        """
+        rows = np.flatnonzero(_NODE_TEXTS[np.minimum(fields.tags, len(_NODE_TEXTS) - 1)])
+        tags, texts = fields.tags[rows], fields.texts(rows)
+
+        def singular(tag: int) -> list[str]:
+            wanted = tags == tag
+            return fields.one_each(rows[wanted], list(compress(texts, wanted.tolist())))
+
+        names, ops = singular(0x1A), singular(0x22)
+        if (tags == 0x3A).any():
             ops = [
                 f"{domain}.{op}" if domain not in {"", "ai.onnx"} else op
-                for domain, op in zip(fields.singular(0x3A), ops, strict=True)
+                for domain, op in zip(singular(0x3A), ops, strict=True)
             ]
-        for op in dict.fromkeys(ops):
-            self.ops.setdefault(op, len(self.ops))
-        return ops
+        op_ids = np.fromiter(map(self.ops.__getitem__, ops), np.int64, len(ops))
 
-    def _read_edges(self, batch: Batch, fields: Fields, ops: list[str]) -> list[str]:
-        """Add a NodeChunk; the first output of every node, "" where it has none."""
-        rows = np.flatnonzero((fields.tags == 0x0A) | (fields.tags == 0x12))
-        texts = fields.texts(rows)
-        for text in dict.fromkeys(texts):
-            self.values.setdefault(text, len(self.values))
-        values = np.fromiter(map(self.values.__getitem__, texts), np.int64, len(texts))
-        message = fields.message[rows] - fields.first
+        edge = (tags == 0x0A) | (tags == 0x12)
+        ends = list(compress(texts, edge.tolist()))
+        values = np.fromiter(map(self.values.__getitem__, ends), np.int64, len(ends))
+        message, read = fields.message[rows[edge]] - fields.first, tags[edge] == 0x0A
         nodes = message + len(self.node_names)
-        read = fields.tags[rows] == 0x0A
-        ids = np.fromiter(map(self.ops.__getitem__, ops), np.int64, len(ops))
-        constants = np.flatnonzero(ids == self.ops.get("Constant", -1)) + len(self.node_names)
-        self.constants.update(constants.tolist())
         self.node_chunks.append(NodeChunk(
-            ids, batch.heads[fields.begun], batch.ends[fields.begun], batch.graphs[fields.begun],
+            op_ids, batch.heads[fields.begun], batch.ends[fields.begun], batch.graphs[fields.begun],
             nodes[read], values[read], nodes[~read], values[~read],
         ))  # fmt: skip
 
-        written = np.flatnonzero(~read)
-        foremost = written[np.unique(message[written], return_index=True)[1]]
-        outputs = [""] * fields.count
-        for node, at in zip(message[foremost].tolist(), foremost.tolist(), strict=True):
-            outputs[node] = texts[at]
-        return outputs
+        nameless = np.array(list(map(len, names)), dtype=np.int64) == 0
+        wanted = nameless | (op_ids == self.ops.get("Constant", -1))
+        written = np.flatnonzero(~read & wanted[message])
+        # Backwards, so that the first output stays.
+        outputs = {
+            node: ends[at]
+            for node, at in zip(
+                message[written][::-1].tolist(), written[::-1].tolist(), strict=True
+            )
+        }
+        return names, ops, outputs
 
     def _attributes(self, batch: Batch) -> None:
         for fields in self.chunks(batch):
@@ -337,8 +352,8 @@ class Messages(Walk):
     def _attribute_label(self, node: int, name: str, number: int) -> str:
         if node < 0:
             return name  # the default of a function's attribute
-        if number in {5, 22} and node in self.constants and self.node_outputs[node]:
-            return self.node_outputs[node]
+        if number in {5, 22} and self.constants.get(node):
+            return self.constants[node]
         return f"{self.node_labels[node]}.{name}"
 
     # Tensors
@@ -370,10 +385,12 @@ class Messages(Walk):
             edges = np.searchsorted(
                 fields.message, np.arange(fields.first, fields.first + fields.count + 1)
             ).tolist()
+            columns = (fields.tags, fields.starts, fields.payloads, fields.ends)
+            rows = list(zip(*(column.tolist() for column in columns), strict=True))
             heads, graphs = batch.heads[fields.begun].tolist(), batch.graphs[fields.begun].tolist()
             for at, name in enumerate(names):
                 tensor = Declared(heads[at], name, graphs[at], batch.purpose)
-                declare(fields, range(edges[at], edges[at + 1]), tensor, self.limits)
+                declare(fields, rows[edges[at] : edges[at + 1]], tensor, self.limits)
                 self.tensors.append(tensor)
 
             shown = [name or "unnamed tensor" for name in names]

@@ -10,15 +10,20 @@ import numpy.typing as npt
 
 from sizeforensics.dtypes import DType, opaque
 from sizeforensics.errors import Corrupt, LimitExceeded, Unsupported
-from sizeforensics.formats.onnx_schema import RAW_DATA, STRING_DATA, data_type
-from sizeforensics.formats.protobuf_wire import LEN, Fields, scan, varint_blocks
+from sizeforensics.formats.onnx_schema import RAW_DATA, STRING_DATA, TABLES, data_type
+from sizeforensics.formats.protobuf_wire import LEN, VARINT, Fields, scan, varint_blocks
 from sizeforensics.limits import Limits
 from sizeforensics.source import DerivedSource, Source, Window
+from sizeforensics.spans import TENSOR_DATA
 
-_DIMS, _DATA_TYPE, _SEGMENT, _EXTERNAL_DATA, _DATA_LOCATION = 1, 2, 3, 13, 14
+_DIMS = 1
+_DATA_TYPE, _SEGMENT, _DATA_LOCATION = 2 << 3 | VARINT, 3 << 3 | LEN, 14 << 3 | VARINT
 _FIXED_WIDTHS = {4: 4, 10: 8}
 """Typed fields of fixed width: float_data and double_data, bytes of one value."""
-_PAYLOADS = frozenset({4, 5, STRING_DATA, 7, RAW_DATA, 10, 11})
+_PAYLOADS = frozenset(
+    np.flatnonzero(TABLES["TensorProto"].roles == TENSOR_DATA).tolist()
+)
+"""Tags of the fields that hold elements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,42 +58,39 @@ class Declared:
     segment: bool = False
 
 
-def declare(fields: Fields, rows: range, tensor: Declared, limits: Limits) -> None:
-    """Fill in what the fields ``rows`` of a TensorProto say."""
+Row = tuple[int, int, int, int]
+"""Tag, start, payload and end of a field."""
+
+
+def declare(fields: Fields, rows: list[Row], tensor: Declared, limits: Limits) -> None:
+    """Fill in what the fields of a TensorProto say, ``rows`` of the chunk ``fields``."""
     dims: list[Piece] = []
     for row in rows:
-        tag = int(fields.tags[row])
-        number, wire = tag >> 3, tag & 7
+        tag, _, payload, end = row
+        number = tag >> 3
         if number == _DIMS:
-            _add_piece(fields, row, dims)
-        elif number == _DATA_TYPE:
-            tensor.code = _int32(fields.varint(row))
-        elif number == _DATA_LOCATION:
-            tensor.external = _int32(fields.varint(row)) == 1
-        elif number == _SEGMENT:
+            _add_piece(fields, row, dims, packed=tag & 7 == LEN)
+        elif tag == _DATA_TYPE:
+            tensor.code = _int32(fields.varint(payload, end))
+        elif tag == _DATA_LOCATION:
+            tensor.external = _int32(fields.varint(payload, end)) == 1
+        elif tag == _SEGMENT:
             tensor.segment = True
-        elif number in _PAYLOADS:
+        elif tag == RAW_DATA << 3 | LEN:
+            tensor.pieces.setdefault(number, []).append(Piece(payload, end, packed=True))
+        elif tag in _PAYLOADS:
             pieces = tensor.pieces.setdefault(number, [])
-            if number == RAW_DATA:
-                pieces.append(Piece(int(fields.payloads[row]), int(fields.ends[row]), packed=True))
-            else:
-                _add_piece(fields, row, pieces, packed=wire == LEN and number != STRING_DATA)
-    tensor.dims = _dims(fields, dims, limits)
+            _add_piece(fields, row, pieces, packed=tag & 7 == LEN and number != STRING_DATA)
+    if dims:
+        tensor.dims = _dims(fields, dims, limits)
 
 
-def _add_piece(
-    fields: Fields, row: int, pieces: list[Piece], *, packed: bool | None = None
-) -> None:
-    start, payload, end = (
-        int(column[row]) for column in (fields.starts, fields.payloads, fields.ends)
-    )
-    wire = int(fields.tags[row]) & 7
-    if packed is None:
-        packed = wire == LEN
+def _add_piece(fields: Fields, row: Row, pieces: list[Piece], *, packed: bool) -> None:
+    tag, start, payload, end = row
     if packed:
         pieces.append(Piece(payload, end, packed=True))
         return
-    if wire != LEN and payload - start > 1:
+    if tag & 7 != LEN and payload - start > 1:
         raise Unsupported(
             fields.source.path, fields.source.origin() + start,
             "elements with tags of one byte", f"a tag of {payload - start} bytes",
@@ -107,7 +109,6 @@ def _int32(value: int) -> int:
 def _dims(fields: Fields, pieces: list[Piece], limits: Limits) -> tuple[int, ...]:
     dims: list[int] = []
     for piece in pieces:
-        smallest = 1 if piece.packed else 2
         if piece.nbytes > 11 * (limits.tensor_rank + 1):
             got = f"a tensor of at least {piece.nbytes // 11:,} dimensions"
             raise _too_many(fields, piece, limits, got)
@@ -124,7 +125,7 @@ def _dims(fields: Fields, pieces: list[Piece], limits: Limits) -> tuple[int, ...
                 fields.source.path, fields.source.origin() + piece.end, "the rest of a dimension",
                 "the end of the field",
             )
-        dims += values[smallest - 1 :: smallest]
+        dims += values if piece.packed else values[1::2]
     if len(dims) > limits.tensor_rank:
         raise _too_many(fields, pieces[0], limits, f"a tensor of {len(dims):,} dimensions")
     return tuple(size - (1 << 64) if size >> 63 else size for size in dims)
