@@ -137,7 +137,7 @@ class Assembly:
         elif storage is not None:
             nbytes = self._storages[storage].nbytes
             if _end(found) > nbytes:
-                self.notes.count("reach past the end of their storage", found.name, "tensor")
+                self.notes.count("reach past the end of the storage", found.name, "tensor")
                 storage = None
         return Tensor(
             found.name, found.dtype, shape, strides, offset, storage, found.use, found.scope

@@ -21,6 +21,7 @@ from sizeforensics.formats import zip_archive
 from sizeforensics.inventory import Inventory, Tensor
 from sizeforensics.source import MemorySource
 from sizeforensics.spans import CODE, DEBUG_INFO, METADATA, UNCLAIMED
+from tests.torch_files import read, repacked, saved, scripted
 
 MODELS = Path(__file__).parents[2] / "fixtures" / "models"
 REAL = sorted([*MODELS.glob("*.pt"), *MODELS.glob("*.torchscript")])
@@ -28,37 +29,6 @@ REAL = sorted([*MODELS.glob("*.pt"), *MODELS.glob("*.torchscript")])
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
 )
-
-
-def saved(value: object, **options: object) -> bytes:
-    out = io.BytesIO()
-    torch.save(value, out, **options)
-    return out.getvalue()
-
-
-def scripted(module: torch.jit.ScriptModule, **options: object) -> bytes:
-    out = io.BytesIO()
-    torch.jit.save(module, out, **options)
-    return out.getvalue()
-
-
-def read(data: bytes) -> Inventory:
-    return formats.read_source(MemorySource("model.pt", data))
-
-
-def repacked(
-    data: bytes,
-    method: int = zipfile.ZIP_STORED,
-    change: Callable[[str, bytes], bytes | None] = lambda _, content: content,
-) -> bytes:
-    """The same records written by zipfile; ``change`` may replace or drop their content."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w", method) as new:
-        for name in old.namelist():
-            content = change(name, old.read(name))
-            if content is not None:
-                new.writestr(name, content)
-    return out.getvalue()
 
 
 def elements(inventory: Inventory, tensor: Tensor) -> np.ndarray:
