@@ -85,8 +85,39 @@ def attribute(before: Inventory, after: Inventory, matching: Matching) -> Ledger
         rows += _slack(sides[side])
         rows += _encodings(sides[side], placed[side])
     rows += _structure(sides)
+    rows = _joined(rows)
     rows.sort(key=lambda row: (row.cause, row.label, -abs(row.delta_bytes), row.subject))
     return Ledger(before.nbytes, after.nbytes, tuple(rows))
+
+
+def _joined(rows: list[Row]) -> list[Row]:
+    """One row where each side has one for the same subject and reason, whatever its amount.
+
+    Optimizer state, slack and encodings are counted side by side; what both artifacts have alike
+    is no difference between them.
+    """
+    joined: list[Row] = []
+    waiting: dict[tuple[bool, object], list[int]] = defaultdict(list)
+    for row in rows:
+        one_sided = (row.before_bytes == 0) != (row.after_bytes == 0)
+        if not one_sided or row.cause == "unmatched":
+            joined.append(row)
+            continue
+        key = row.cause, row.label, row.subject, row.evidence, row.how
+        after = row.before_bytes == 0
+        partners = waiting[not after, key]
+        if not partners:
+            waiting[after, key].append(len(joined))
+            joined.append(row)
+            continue
+        at = partners.pop(0)
+        first, second = (joined[at], row) if after else (row, joined[at])
+        joined[at] = first._replace(
+            after_bytes=second.after_bytes, after=second.after,
+            members=max(first.members, second.members),
+            elements=max(first.elements, second.elements),
+        )
+    return joined
 
 
 # Tensors

@@ -45,6 +45,7 @@ def match_equal_names(pairing: Pairing) -> None:
 
 def match_inferred(pairing: Pairing) -> None:
     """Same name and shape, then same name and rank, then a shape that each side has once."""
+    _unread_by_equal_name(pairing)
     shape: Key = lambda unit: unit.tensor.shape  # noqa: E731  # three keys side by side read best
     rank: Key = lambda unit: len(unit.tensor.shape)  # noqa: E731
     for averaged in (False, True):
@@ -57,6 +58,25 @@ def match_inferred(pairing: Pairing) -> None:
         least_components=2,
     )
     _by_unique_shape(pairing)
+
+
+def _unread_by_equal_name(pairing: Pairing) -> None:
+    """What cannot be read, and so is equal to nothing: the same name, type and shape, in order.
+
+    Subgraphs can each have an initializer of one name; the order tells them apart.
+    """
+    found: tuple[dict[Hashable, list[Unit]], dict[Hashable, list[Unit]]] = (
+        defaultdict(list), defaultdict(list))
+    for side in (0, 1):
+        for unit in pairing.free[side].values():
+            if unit.digest is None:
+                tensor = unit.tensor
+                found[side][tensor.name, tensor.dtype, tensor.shape].append(unit)
+    for key, ours in found[0].items():
+        theirs = found[1].get(key, [])
+        if len(ours) == len(theirs):
+            for one, other in zip(ours, theirs, strict=True):
+                pairing.pair(one, other, "inferred", "same name, type and shape, values not read")
 
 
 def _by_suffix(

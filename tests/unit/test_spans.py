@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -40,7 +42,7 @@ def disjoint(draw):
     cuts = sorted(draw(st.sets(st.integers(0, 60), max_size=16)))
     ranges = [
         (start, end, draw(st.integers(0, len(ROLES) - 2)), draw(st.integers(0, 2)))
-        for start, end in zip(cuts[:-1], cuts[1:], strict=True)
+        for start, end in itertools.pairwise(cuts)
         if draw(st.booleans())
     ]
     size = max(cuts, default=0) + draw(st.integers(0, 5))
@@ -66,7 +68,7 @@ def test_disjoint_ranges_tile_and_every_byte_keeps_its_owner(case, bulk):
 @given(disjoint())
 def test_no_two_neighbours_are_alike(case):
     spans = list(tiles(*case))
-    assert all(one[2:] != two[2:] for one, two in zip(spans[:-1], spans[1:], strict=True))
+    assert all(one[2:] != two[2:] for one, two in itertools.pairwise(spans))
 
 
 @given(disjoint(), st.data())
