@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - it is a class
 from typing import Any, NoReturn
@@ -86,6 +87,21 @@ def load_first(source: Source, start: int, end: int, limits: Limits = DEFAULT_LI
     return load(source, start, end, limits)
 
 
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep Python from looking for garbage, again and again, among values that are all in use.
+
+    It would take two thirds of the time of reading a pickle of many containers.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 class _Machine:
     """The unpickling machine: its stack, memo and position.
 
@@ -107,6 +123,7 @@ class _Machine:
         self.at = 0  # the opcode being read
         self.position = 0  # the next byte to read
         self.stop = len(data)  # the end of the frame, or of the data
+        self.framed = False
         self.opcodes = 0
         self.protocol = 0
         self.buffers = 0
@@ -116,17 +133,11 @@ class _Machine:
         self.oddities: dict[str, None] = {}
 
     def run(self) -> Pickle:
-        # Looking for cycles among values that are all still in use would take half of the time.
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
+        with collector_paused():
             root = self._run()
-        finally:
-            if collecting:
-                gc.enable()
         if self.stack or self.marks:
             self.odd("pickle leaves values on the stack that nothing uses")
-        if self.position < self.stop < len(self.data):
+        if self.framed and self.position < self.stop:
             self.odd("pickle stops before the end of its frame")
         return Pickle(
             root, self.data, self.position, self.start, self.protocol, self.opcodes, self.framing,
@@ -141,6 +152,7 @@ class _Machine:
         """
         limits = self.limits
         allowances = (limits.pickle_opcodes, limits.pickle_stack, limits.pickle_memo)
+        finished = False
         while True:
             used = (self.opcodes, self.below + len(self.stack), len(self.memo))
             left = [allowed - count for allowed, count in zip(allowances, used, strict=True)]
@@ -151,9 +163,10 @@ class _Machine:
                     ("pickle_opcodes", "pickle_stack", "pickle_memo")[which], allowances[which],
                     f"{used[which]:,} and more to come",
                 )  # fmt: skip
+            if finished:
+                return self.stack.pop()
             try:
-                if self._opcodes(max(1, min(*left, _CHUNK))):
-                    return self.stack.pop()
+                finished = self._opcodes(max(1, min(*left, _CHUNK)))
             except (IndexError, StructError):
                 self._fail_short()
             except KeyError as error:
@@ -336,6 +349,7 @@ class _Machine:
                 self.path, self.origin + self.at, "a STOP opcode", "the end of the pickle"
             )
         self.stop = len(self.data)
+        self.framed = False
         return self.stop
 
     def _fail_short(self) -> NoReturn:
@@ -817,7 +831,7 @@ def _proto(machine: _Machine) -> None:
 
 def _frame(machine: _Machine) -> None:
     length = _UINT64(machine.data, machine.take(8))[0]
-    if machine.stop < len(machine.data):
+    if machine.framed:
         machine.fail(
             f"a frame after the end of the one before at {machine.origin + machine.stop:#x}",
             "one inside it",
@@ -829,6 +843,7 @@ def _frame(machine: _Machine) -> None:
             f"{left:,} bytes",
         )  # fmt: skip
     machine.stop = machine.position + length
+    machine.framed = True
     machine.framing.append((machine.at, machine.position))
 
 

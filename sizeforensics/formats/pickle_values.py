@@ -142,6 +142,8 @@ class DictValue:
 
     def extend(self, items: list[Any], starts: list[int], end: int) -> None:
         """Add the alternating keys and values of ``items``, which lie at ``starts`` up to ``end``."""
+        if not items:
+            return
         key_starts = starts[::2]
         ends = key_starts[1:]
         ends.append(end)

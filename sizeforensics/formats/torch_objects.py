@@ -18,6 +18,7 @@ from sizeforensics.dtypes import DType
 from sizeforensics.escape import one_line
 from sizeforensics.formats.pickle_claims import Claims
 from sizeforensics.formats.pickle_globals import suspicious
+from sizeforensics.formats.pickle_stream import collector_paused
 from sizeforensics.formats.pickle_values import (
     BigInt,
     Bytes,
@@ -117,8 +118,9 @@ class Objects:
 def read_objects(pickle: Pickle, limits: Limits = DEFAULT_LIMITS) -> Objects:
     """Everything the pickle holds. Does no I/O, and no bytes of a pickle make it raise."""
     walk = _Walk(pickle, limits)
-    walk.run()
-    tiling = walk.claims.tile(pickle.size)
+    with collector_paused():
+        walk.run()
+        tiling = walk.claims.tile(pickle.size)
     return Objects(
         walk.tensors, walk.modules, walk.storages(), walk.all_warnings(), walk.claims.names,
         walk.claims.subjects, tiling.starts, tiling.ends, tiling.roles, tiling.owners,
@@ -222,7 +224,6 @@ class _Walk:
     def items(self, values: Sequence[Any], place: _Place) -> Iterator[_Task]:
         """The items of a list, tuple or set."""
         own = place.path.depth == 0 and not place.coarse and len(values) <= _MOST_SUBJECTS
-        inside = place._replace(coarse=True, record=None)
         for index, value in enumerate(values):
             if type(value) in _SCALARS:
                 continue
@@ -237,7 +238,7 @@ class _Walk:
                 self.claim_whole(value, owner)
                 yield value, _Place(path, owner, coarse=False)
             else:
-                yield value, inside._replace(path=path)
+                yield value, _Place(path, place.owner, coarse=True)
 
     def entries(self, entries: DictValue, place: _Place) -> Iterator[_Task]:
         """The entries of a dict, or of an object's attributes."""
@@ -275,7 +276,7 @@ class _Walk:
             return tasks
         child = self.child(place, place.kind, text)
         owner = place.owner
-        if named or not (place.coarse or _hollow(value)):
+        if named or not (place.coarse or child is path or _hollow(value)):
             owner = self.claims.owner(child.access, child.subject)
             self.claims.claim(start, end, PICKLE, owner)
         return ((value, _Place(child, owner, place.coarse)),)
@@ -471,7 +472,8 @@ class _Walk:
         access = outer + step if outer else step.removeprefix(".")
         subject = path.subject
         if kind == "module" and path.depth < 2:
-            subject = f"{outer}._modules" if outer else "_modules"
+            if not subject.endswith("_modules"):
+                subject = f"{outer}._modules" if outer else "_modules"
         elif path.depth == 0 or (path.depth == 1 and kind != "index" and place.few):
             subject = access
         scope = text if path.depth == 0 and kind == "key" else path.scope

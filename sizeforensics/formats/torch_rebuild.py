@@ -544,7 +544,11 @@ def _payload(self: Rebuilder, data: Any, big_endian: bool) -> Payload | None:
     if type(data) is Bytes:
         nbytes = data.end - data.start if data.codec == "raw" else -1
         return Payload(data.start, data.end, nbytes, data.codec, big_endian)
-    if type(data) is not Call or type(data.func) is not Global or data.func.path != "_codecs.encode":
+    if type(data) is not Call or type(data.func) is not Global:
+        return None
+    if data.func.path in ("__builtin__.bytes", "builtins.bytes") and data.args == ():
+        return Payload(data.end, data.end, 0, "raw", big_endian)
+    if data.func.path != "_codecs.encode":
         return None
     if type(data.args) is not tuple or len(data.args) != 2 or data.args[1] != "latin1":
         return None
