@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sizeforensics.content import packed
 from sizeforensics.dtypes import elements
 from sizeforensics.inventory import Inventory
+from sizeforensics.matching.casts import as_float
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.units import Unit
 
@@ -181,5 +182,6 @@ def array_of(inventory: Inventory, unit: Unit) -> Array | None:
     flat = elements(unit.tensor.dtype, packed(inventory, unit.tensor), unit.tensor.elements)
     if flat is None:
         return None
-    wide = flat if unit.tensor.dtype.bits >= 32 else flat.astype(np.float32)
+    name = unit.tensor.dtype.name
+    wide = flat if unit.tensor.dtype.bits >= 32 else as_float(flat, name, "float32")
     return wide.reshape(unit.tensor.shape)

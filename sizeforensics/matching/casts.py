@@ -77,7 +77,7 @@ def equal_after_cast(
             exact: Mask = np.abs(wide) < EXACT_INTEGERS
             return exact & _float_cast(wide, "float64", result, target)
         if from_float:
-            whole = np.trunc(_as_float(values, source, "float64"))
+            whole = np.trunc(as_float(values, source, "float64"))
             exact = np.abs(whole) < EXACT_INTEGERS
             return exact & _equal(whole, result.astype(np.float64))
         return _integers_equal(values, result)
@@ -94,9 +94,9 @@ def _integers_equal(values: Array, result: Array) -> Mask:
 
 def _float_cast(values: Array, source: str, result: Array, target: str) -> Mask:
     if DTYPES[target].bits >= 32:
-        return _equal(_pattern(_as_float(values, source, target)), _pattern(result))
+        return _equal(_pattern(as_float(values, source, target)), _pattern(result))
     if source != "float64":
-        return _rounds_to(_as_float(values, source, "float32"), "float32", result, target)
+        return _rounds_to(as_float(values, source, "float32"), "float32", result, target)
     # torch narrows float64 by way of float32, which can round twice; numpy does not.
     return _rounds_to(values, source, result, target) | _rounds_to(
         values.astype(np.float32), "float32", result, target
@@ -117,7 +117,7 @@ def _rounds_to(
         becomes_nan |= np.abs(wide) > largest
         wide = np.clip(wide, -largest, largest)
     # The sign of a zero is not compared: it carries no magnitude. A NaN lies in no interval.
-    inside: Mask = (wide >= np.take(low, codes)) & (wide <= np.take(high, codes))
+    inside: Mask = (wide >= np.take(low, codes, mode="clip")) & (wide <= np.take(high, codes, mode="clip"))
     inside |= becomes_nan & np.take(np.isnan(low), codes)
     return inside
 
@@ -127,12 +127,13 @@ def _equal(one: Array, other: Array) -> Mask:
     return equal
 
 
-def _as_float(values: Array, source: str, target: str) -> Array:
+def as_float(values: Array, source: str, target: str) -> Array:
     """Widen (or, from float64 to float32, round in hardware) to a numpy float type."""
     dtype = numpy_dtype(target)
     if DTYPES[source].bits <= 16:
         # One gather from a table in the processor's cache beats the conversion itself.
-        return np.take(_widened(source, target), _codes(values, source))
+        # Every code has an entry, so nothing is clipped; "clip" only spares the bounds check.
+        return np.take(_widened(source, target), _codes(values, source), mode="clip")
     return values.astype(dtype, copy=False)
 
 

@@ -82,7 +82,7 @@ def _mask(core: Array) -> Recipe | None:
     square = core.reshape([size for size in core.shape if size != 1])
     if square.ndim != 2 or min(square.shape) < 2:
         return None
-    if len(np.unique(square[0])) > 2 or len(np.unique(square[:, 0])) > 2:
+    if len(set(square[0].tolist())) > 2 or len(set(square[:, 0].tolist())) > 2:
         return None
     for words, triangle in (("below", np.tril), ("above", np.triu)):
         for diagonal in (0, 1, -1):

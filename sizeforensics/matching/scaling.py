@@ -1,0 +1,230 @@
+"""Weights that differ by one factor per channel, found by their peaks and compared in full.
+
+Tolerance: exporters compute a fold in the element type of the weights, with about four roundings
+for the scale and one for the product, in an order that is theirs to choose. ``ROUNDINGS`` units of
+roundoff of the target's type bound that with a factor of three to spare, and are a thousand times
+finer than the difference between two batch-norms.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
+from itertools import pairwise, permutations
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from sizeforensics.content import payload_of
+from sizeforensics.dtypes import elements
+from sizeforensics.inventory import Inventory
+from sizeforensics.matching.batch_norms import ROUNDOFF, Array, Vector, array_of
+from sizeforensics.matching.casts import as_float
+from sizeforensics.matching.pairing import Pairing
+from sizeforensics.matching.units import Unit
+from sizeforensics.views import extent
+
+ROUNDINGS = 16
+
+CANDIDATES = 32
+"""Weights with peaks at the same places that are compared with another before giving up."""
+
+LIKELY = 4
+"""Weights of like name that are compared besides, along every axis and in every layout."""
+
+PREFIX = 64
+"""Elements of the first row in which peaks are looked for."""
+
+BLOCK_ELEMENTS = 1 << 16
+"""Elements compared at once: all temporary arrays of a block stay in the processor's cache."""
+
+
+class Scaled(NamedTuple):
+    """``target`` is ``source`` times one factor per channel of ``axis`` (of the source)."""
+
+    source: Unit
+    target: Unit
+    axis: int
+    factors: Vector
+    error: float
+    """The largest difference from an exactly scaled channel, relative to the channel's peak."""
+
+
+class Layout(NamedTuple):
+    """How two weights are seen as rows of one channel each.
+
+    ``order`` permutes the source's axes into the target's; ``axis`` is the channel's, counted in
+    the source; transposed convolutions keep their output channels in ``groups`` of the first axis
+    and the second.
+    """
+
+    order: tuple[int, ...]
+    axis: int
+    groups: int = 1
+
+
+def scaled_weights(
+    pairing: Pairing, side: int, widths: Collection[int]
+) -> Iterator[Scaled]:
+    """Free weights of the other side that are a free weight of ``side`` scaled per channel.
+
+    Candidates share the positions of the largest elements of their first rows, which a factor per
+    output channel leaves alone. Where ``side`` has batch-norms, ``widths`` of channels wide,
+    weights of like name are tried too, for scales along another axis and for permuted weights.
+    """
+    by_peaks: dict[object, list[Unit]] = defaultdict(list)
+    by_axes: dict[tuple[int, ...], list[Unit]] = defaultdict(list)
+    for unit in pairing.free[side].values():
+        if _scalable(unit):
+            by_peaks[_peaks(pairing, unit)].append(unit)
+            by_axes[tuple(sorted(unit.tensor.shape))].append(unit)
+    for target in list(pairing.free[1 - side].values()):
+        alike = by_axes.get(tuple(sorted(target.tensor.shape))) if _scalable(target) else None
+        if not alike:
+            continue
+        peers = by_peaks.get(_peaks(pairing, target), [])
+        for source, layout in _tries(target, peers, alike, widths):
+            if pairing.is_free(source):
+                found = _factors(pairing, source, target, layout)
+                if found is not None:
+                    yield Scaled(source, target, layout.axis, *found)
+                    break
+
+
+def _tries(
+    target: Unit, peers: list[Unit], alike: list[Unit], widths: Collection[int]
+) -> Iterator[tuple[Unit, Layout]]:
+    """Sources and layouts worth comparing with a target, the likeliest first."""
+    identity = Layout(tuple(range(len(target.tensor.shape))), 0)
+    for source in peers[:CANDIDATES]:
+        yield source, identity
+    if widths:
+        for source in sorted(alike, key=_unlike(target))[:LIKELY]:
+            for layout in _layouts(source, target, widths):
+                yield source, layout
+
+
+def _scalable(unit: Unit) -> bool:
+    return (
+        len(unit.tensor.shape) >= 2
+        and unit.tensor.dtype.name in ROUNDOFF
+        and unit.distinctive
+        and unit.digest is not None
+    )
+
+
+def _layouts(source: Unit, target: Unit, widths: Collection[int]) -> Iterator[Layout]:
+    shape = source.tensor.shape
+    for order in permutations(range(len(shape))):
+        if tuple(shape[axis] for axis in order) != target.tensor.shape:
+            continue
+        for axis in (0, 1):
+            if shape[axis] in widths:
+                yield Layout(order, axis)
+        for width in widths:
+            groups, rest = divmod(width, shape[1])
+            if groups > 1 and not rest and shape[0] % groups == 0:
+                yield Layout(order, 1, groups)
+
+
+def _peaks(pairing: Pairing, unit: Unit) -> object:
+    """Shape, and where in the first elements of the first row the three largest are."""
+    tensor = unit.tensor
+    if not tensor.contiguous:
+        return tensor.shape
+    row = _read(pairing.inventories[unit.side], unit, 0, min(prod(tensor.shape[1:]), PREFIX))
+    return tensor.shape, *np.argsort(np.abs(row), kind="stable")[-3:].tolist()
+
+
+def _unlike(target: Unit) -> Callable[[Unit], tuple[int, int]]:
+    """Sort key: sources whose name ends like the target's come first, then the file's order."""
+    wanted = target.tensor.name[::-1]
+
+    def key(source: Unit) -> tuple[int, int]:
+        pairs = zip(source.tensor.name[::-1], wanted, strict=False)
+        common = next((at for at, (ours, theirs) in enumerate(pairs) if ours != theirs), len(wanted))
+        return -common, source.index
+
+    return key
+
+
+def _factors(
+    pairing: Pairing, source: Unit, target: Unit, layout: Layout
+) -> tuple[Vector, float] | None:
+    """The factor of each channel and the largest error; None unless every channel has one."""
+    ours = _rows(pairing.inventories[source.side], source, layout)
+    theirs = _rows(
+        pairing.inventories[target.side], target,
+        layout._replace(order=tuple(range(len(layout.order))), axis=layout.order.index(layout.axis)),
+    )
+    channels = source.tensor.shape[layout.axis] * layout.groups
+    length = source.tensor.elements // channels
+    if length < 2:
+        return None  # one element per channel has a factor whatever it is
+    tolerance = ROUNDINGS * ROUNDOFF[target.tensor.dtype.name]
+    factors: list[Vector] = []
+    worst = 0.0
+    # The first channel alone refuses nearly every wrong candidate.
+    step = max(BLOCK_ELEMENTS // length, 1)
+    edges = [0, *range(1, channels, step), channels]
+    for first, last in pairwise(edges):
+        found = _row_factors(ours(first, last), theirs(first, last), tolerance)
+        if found is None:
+            return None
+        factors.append(found[0])
+        worst = max(worst, found[1])
+    return np.concatenate(factors), worst
+
+
+def _rows(inventory: Inventory, unit: Unit, layout: Layout) -> Callable[[int, int], Array]:
+    """Reads rows [first, last) of a weight, one per channel, as floats."""
+    shape = unit.tensor.shape
+    ordered = layout.order == tuple(range(len(shape)))
+    if ordered and layout.axis == 0 and layout.groups == 1 and unit.tensor.contiguous:
+        length = unit.tensor.elements // shape[0]
+        return lambda first, last: _read(inventory, unit, first * length, last * length).reshape(
+            -1, length
+        )
+    whole = array_of(inventory, unit)
+    if whole is None:
+        raise ValueError(f"tensor {unit.tensor.name!r} cannot be read as floats")
+    if layout.groups > 1:
+        grouped = whole.reshape(layout.groups, shape[0] // layout.groups, shape[1], -1)
+        rows = grouped.transpose(0, 2, 1, 3).reshape(layout.groups * shape[1], -1)
+    else:
+        turned = whole.transpose(layout.order)
+        rows = np.moveaxis(turned, layout.order.index(layout.axis), 0).reshape(shape[layout.axis], -1)
+    return lambda first, last: rows[first:last]
+
+
+def _read(inventory: Inventory, unit: Unit, first: int, last: int) -> Array:
+    """Elements [first, last) of a contiguous float tensor, float32 or wider."""
+    dtype = unit.tensor.dtype
+    start, _ = extent(unit.tensor)
+    size = dtype.bits // 8
+    data = payload_of(inventory, unit.tensor).array(start + first * size, start + last * size)
+    flat = elements(dtype, data, last - first)
+    if flat is None:
+        raise ValueError(f"type {dtype.name} has no numpy equivalent")
+    return flat if dtype.bits >= 32 else as_float(flat, dtype.name, "float32")
+
+
+def _row_factors(rows: Array, wanted: Array, tolerance: float) -> tuple[Vector, float] | None:
+    at = np.abs(rows).argmax(axis=1)[:, None]
+    peaks = np.take_along_axis(rows, at, axis=1).astype(np.float64)
+    with np.errstate(all="ignore"):
+        factors = np.take_along_axis(wanted, at, axis=1).astype(np.float64) / peaks
+        factors[peaks == 0] = 1.0
+        error = rows * factors.astype(rows.dtype)
+        error -= wanted
+        np.abs(error, out=error)
+        bound = np.abs(wanted)
+        heights = np.abs(peaks * factors)
+        # Next to its channel's peak an element may lose all but the last bits.
+        bound += (heights * 2.0**-10).astype(bound.dtype)
+        bound *= bound.dtype.type(tolerance)
+        if not np.all(error <= bound) or not np.all(np.isfinite(factors)):
+            return None
+        worst = float(np.max(error.max(axis=1) / np.maximum(heights[:, 0], 1e-300)))
+    return factors[:, 0], worst
