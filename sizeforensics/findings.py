@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sizeforensics.causes import CAUSES
 from sizeforensics.fingerprints import Fingerprint
 from sizeforensics.inventory import Inventory
-from sizeforensics.matching import find_copies
+from sizeforensics.matching import exact_narrower_type, find_copies
 from sizeforensics.matching.units import units_of
 from sizeforensics.spans import DEBUG_INFO, UNCLAIMED, VALUE_INFO
 from sizeforensics.views import Coverage
@@ -41,8 +41,18 @@ def find(
     for tensor, nbytes in zip(inventory.tensors, stored, strict=True):
         if tensor.use in _BY_USE and nbytes:
             waste[tensor.use].append((tensor.name, nbytes))
-    for copy in find_copies(inventory, units_of(inventory, coverage, prints, 0)):
-        waste["duplicate"].append((inventory.tensors[copy.tensor].name, stored[copy.tensor]))
+    units = units_of(inventory, coverage, prints, 0)
+    copies = {copy.tensor for copy in find_copies(inventory, units)}
+    for index in sorted(copies):
+        waste["duplicate"].append((inventory.tensors[index].name, stored[index]))
+    for unit in units:
+        # What should go altogether is not counted again as too wide.
+        if unit.index not in copies and unit.tensor.use not in _BY_USE:
+            narrower = exact_narrower_type(inventory, unit)
+            if narrower is not None:
+                saved = stored[unit.index] - narrower.nbytes(unit.tensor.elements)
+                if saved > 0:
+                    waste["dtype"].append((f"{unit.tensor.name} as {narrower.name}", saved))
     for storage, slack in zip(inventory.storages, coverage.slack.tolist(), strict=True):
         if slack:
             waste["storage-slack"].append((storage.name, min(slack, storage.stored_bytes)))

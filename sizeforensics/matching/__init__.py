@@ -5,11 +5,12 @@ from __future__ import annotations
 from sizeforensics.fingerprints import Advance, fingerprints, silent
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching import broadcasts, content, folds, names, quantized, slices
+from sizeforensics.matching.narrowing import exact_narrower_type
 from sizeforensics.matching.pairing import Copy, Fold, Match, Matching, Pairing
 from sizeforensics.matching.units import Unit, units_of
 from sizeforensics.views import cover
 
-__all__ = ["Copy", "Fold", "Match", "Matching", "find_copies", "match"]
+__all__ = ["Copy", "Fold", "Match", "Matching", "exact_narrower_type", "find_copies", "match"]
 
 
 def match(before: Inventory, after: Inventory, advance: Advance = silent) -> Matching:

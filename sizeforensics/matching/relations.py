@@ -47,8 +47,8 @@ def casts_to(inventories: tuple[Inventory, Inventory], source: Unit, target: Uni
     return all(
         is_cast(ours, names[0], theirs, names[1])
         for ours, theirs in zip(
-            _typed_blocks(inventories[source.side], source.tensor),
-            _typed_blocks(inventories[target.side], target.tensor),
+            typed_blocks(inventories[source.side], source.tensor),
+            typed_blocks(inventories[target.side], target.tensor),
             strict=True,
         )
     )
@@ -88,7 +88,7 @@ def _verify_order(
     turned = array.transpose(order)
     row = prod(turned.shape[1:])
     rows = max(BLOCK_ELEMENTS // max(row, 1), 1)
-    theirs = _typed_blocks(inventory, target.tensor, rows * row)
+    theirs = typed_blocks(inventory, target.tensor, rows * row)
     for first, block in zip(range(0, len(turned), rows), theirs, strict=True):
         ours = np.ascontiguousarray(turned[first : first + rows]).reshape(-1)
         equal = (
@@ -101,7 +101,7 @@ def _verify_order(
     return Relation(not same, order)
 
 
-def _typed_blocks(
+def typed_blocks(
     inventory: Inventory, tensor: Tensor, count: int = BLOCK_ELEMENTS
 ) -> Iterator[npt.NDArray[Any]]:
     """Blocks of exactly ``count`` elements (the last may be shorter), shape ``(count,)``."""
