@@ -59,10 +59,10 @@ CASES: dict[str, Callable[[], str]] = {
     "explain-dtype.txt": lambda: catalogue.one(CAUSES["dtype"], 80),
     "real-diff-onnx.txt": _real("yolov5-mini.pt", "yolov5-mini.onnx"),
     "real-diff-onnx-verbose.txt": _real("yolov5-mini.pt", "yolov5-mini.onnx", verbose=True),
-    "real-diff-dynamo.txt": _real("yolov5-mini.onnx", "yolov5-mini-dynamo.onnx"),
+    "real-diff-dynamo.txt": _real("yolov5-micro.pt", "yolov5-micro-dynamo.onnx"),
     "real-diff-torchscript.txt": _real("yolov5-mini.pt", "yolov5-mini.torchscript"),
-    "real-diff-train.txt": _real("yolov5-mini-train.pt", "yolov5-mini.pt"),
+    "real-diff-train.txt": _real("yolov5-micro-train.pt", "yolov5-micro.pt"),
     "real-diff-tied.txt": _real("tied.pt", "tied-legacy.onnx"),
-    "real-inspect-train.txt": _real("yolov5-mini-train.pt"),
+    "real-inspect-train.txt": _real("yolov5-micro-train.pt"),
     "real-inspect-onnx.txt": _real("yolov5-mini.onnx"),
 }  # fmt: skip
