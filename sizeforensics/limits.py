@@ -13,7 +13,7 @@ class Limits:
     """Records of one ZIP archive."""
     archive_directory_bytes: int = 256 << 20
     """Bytes of the directory of one ZIP archive, which is read as a whole."""
-    inflated_bytes: int = 4 << 30
+    inflated_bytes: int = 2 << 30
     """Bytes the deflated records of one archive may inflate to together."""
     pickle_bytes: int = 256 << 20
     """Bytes of one pickle stream, inflated."""

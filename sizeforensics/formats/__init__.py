@@ -5,6 +5,7 @@ A format is one row of ``FORMATS``. Readers are imported when a file turns up th
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -32,9 +33,21 @@ def read(path: str, limits: Limits = DEFAULT_LIMITS) -> Inventory:
 
 def read_source(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     """The inventory of the model that ``source`` holds."""
+    # A model is a million small objects that all stay: looking for cycles among them as they are
+    # made takes a fifth of the time.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _read(Candidate(source, limits))
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _read(file: Candidate) -> Inventory:
     from sizeforensics.formats import recognise
 
-    file = Candidate(source, limits)
+    source = file.source
     if recognise.mangled(file.head):
         raise _unrecognized(source, "binary data that was converted to UTF-8, beyond repair")
     for read_format in FORMATS:

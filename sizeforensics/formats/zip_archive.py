@@ -36,6 +36,7 @@ from sizeforensics.source import Source
 from sizeforensics.spans import ALIGNMENT, CONTAINER, UNCLAIMED, Integers, Owners, SpanSink
 
 _LOCAL = struct.Struct("<4s5H3I2H")  # 4.3.7
+_DESCRIPTOR = struct.Struct("<4s3I")  # 4.3.9, with the signature that 4.3.9.3 mentions
 _DESCRIPTOR_SIGNATURE = b"PK\x07\x08"
 _SMALL_RECORD = 1 << 20
 _SMALL_ARCHIVE = 128 << 20
@@ -198,10 +199,10 @@ class _Records:
             elif ident == PADDING_FIELD or ident not in KNOWN_FIELDS:
                 subject = _special_subject(ident, extra[first:last])
                 special.append((ofs_extra + first, ofs_extra + last, subject))
+                if subject != _PADDING:
+                    self.notes.count("hold unregistered data in a local extra field", row.name)
         self.framing.add(row.header, start, _HEADERS, index, special)
         self._compare(local, names[: local.len_name], zip64, row)
-        if any(subject != _PADDING for _, _, subject in special):
-            self.notes.count("hold unregistered data in a local extra field", row.name)
         return Entry(row.name, row.raw_name, row.method, row.flags, row.crc, start,
                      start + row.stored, row.nbytes, row.header)  # fmt: skip
 
@@ -224,6 +225,9 @@ class _Records:
         if not entry.flags & DESCRIPTOR_FOLLOWS:
             return entry.end
         data = self._reader.read(entry.end, min(24, limit - entry.end))
+        if data == _usual_descriptor(entry):
+            self.framing.add(entry.end, limit, _HEADERS, index)
+            return limit
         fitting = _descriptors(entry, data)
         if not fitting:
             self.notes.count("lack the data descriptor that is announced", entry.name)
@@ -298,6 +302,13 @@ def _sizes_agree(local: _Local, zip64: bytes, row: Row) -> bool:
     nbytes = values.pop(0) if local.nbytes == FULL_32 and values else local.nbytes
     stored = values.pop(0) if local.stored == FULL_32 and values else local.stored
     return (local.crc, stored, nbytes) == (row.crc, row.stored, row.nbytes)
+
+
+def _usual_descriptor(entry: Entry) -> bytes | None:
+    """What miniz writes behind every record of less than 4 GiB; None for larger ones."""
+    if max(entry.stored_bytes, entry.nbytes) > FULL_32:
+        return None
+    return _DESCRIPTOR.pack(_DESCRIPTOR_SIGNATURE, entry.crc, entry.stored_bytes, entry.nbytes)
 
 
 def _descriptors(entry: Entry, data: bytes) -> list[tuple[int, int]]:
