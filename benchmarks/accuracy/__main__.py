@@ -1,0 +1,140 @@
+"""``python -m benchmarks.accuracy``: plant every recipe, diff it, and print how right the diff is."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import get_args
+
+import sizeforensics
+from benchmarks.accuracy import nets, peer
+from benchmarks.accuracy.planted import Planted, Recipe, Size
+from benchmarks.accuracy.recipes import RECIPES
+from benchmarks.accuracy.score import attributed, score
+
+BEGIN, END = "<!-- accuracy: begin -->", "<!-- accuracy: end -->"
+README = Path(__file__).parents[2] / "README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One recipe's result; ``planted`` and ``attributed`` are changes of the cause it is about."""
+
+    recipe: Recipe
+    planted: int
+    attributed: int
+    score: float
+    peer: float
+    unexplained: int
+
+
+def run(recipe: Recipe, directory: Path, size: Size) -> Line:
+    """Plant a recipe below ``directory`` and compare the diff with the truth."""
+    with nets.quiet():
+        truth: Planted = recipe.plant(directory, size)
+        theirs = score(truth, peer.deltas(truth.before, truth.after))
+    diff = sizeforensics.diff(truth.before, truth.after)
+    found = attributed(diff)
+    return Line(
+        recipe, truth.deltas.get(recipe.about, 0), found.deltas.get(recipe.about, 0),
+        score(truth, found.deltas), theirs, sum(found.causes.get("unexplained", (0, 0))),
+    )  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark; returns the exit code, 1 when a recipe is below what it documents."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
+    parser.add_argument("--size", choices=get_args(Size), default="mini")
+    parser.add_argument(
+        "--only", metavar="NAME", default="", help="recipes whose name contains NAME"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the table of the README")
+    parser.add_argument("--update-readme", action="store_true", help="write it into README.md")
+    options = parser.parse_args(arguments)
+
+    lines: list[Line] = []
+    missing: dict[str, str] = {}
+    for recipe in RECIPES.values():
+        if options.only not in recipe.name:
+            continue
+        absent = [name for name in recipe.needs if importlib.util.find_spec(name) is None]
+        if absent:
+            missing[recipe.name] = f"{recipe.name}: not run, needs {', '.join(absent)}"
+            continue
+        with tempfile.TemporaryDirectory() as directory:
+            lines.append(run(recipe, Path(directory), options.size))
+        if not options.markdown and not options.update_readme:
+            print(_row(lines[-1]), flush=True)
+    for text in missing.values():
+        print(text, file=sys.stderr)
+    if not lines:
+        print("no recipe was run", file=sys.stderr)
+        return 2
+    if options.markdown or options.update_readme:
+        table = markdown(lines, options.size)
+        if options.update_readme:
+            update(README, table)
+        else:
+            print(table)
+    else:
+        print(_summary(lines))
+    return int(any(line.score < 1 and not line.recipe.limit for line in lines))
+
+
+def _row(line: Line) -> str:
+    return (
+        f"{line.recipe.name:<34} {line.recipe.about:<28} {line.planted:>+14,} "
+        f"{line.attributed:>+14,} {_percent(line.score):>8} {_percent(line.peer):>8}"
+    )
+
+
+def _summary(lines: list[Line]) -> str:
+    ours, theirs = mean(line.score for line in lines), mean(line.peer for line in lines)
+    text = f"mean of {len(lines)} recipes"
+    return f"{text:<92} {_percent(ours):>8} {_percent(theirs):>8}"
+
+
+def markdown(lines: list[Line], size: Size) -> str:
+    """The table for the README, with the reasons of scores below 100 %."""
+    rows = [
+        f"| {line.recipe.name} | `{line.recipe.about}` | {line.planted:+,} | "
+        f"{line.attributed:+,} | {_percent(line.score)} | {_percent(line.peer)} |"
+        for line in lines
+    ]
+    ours, theirs = mean(line.score for line in lines), mean(line.peer for line in lines)
+    reasons = [
+        f"- **{line.recipe.name}**: {line.recipe.limit}" for line in lines if line.recipe.limit
+    ]
+    return "\n".join([
+        f"| recipe ({size} size) | cause | planted, bytes | attributed, bytes | score | names only |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+        *rows,
+        f"| **mean of {len(lines)}** | | | | **{_percent(ours)}** | **{_percent(theirs)}** |",
+        *(["", "Below 100 %:", "", *reasons] if reasons else []),
+    ])  # fmt: skip
+
+
+def update(readme: Path, table: str) -> None:
+    """Replace what is between the two marks. Raises ValueError when they are not there."""
+    text = readme.read_text(encoding="utf-8")
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{readme}: expected the lines {BEGIN!r} and {END!r}, found none")
+    readme.write_text(f"{head}{BEGIN}\n{table}\n{END}{tail}", encoding="utf-8")
+
+
+def _percent(value: float) -> str:
+    """A score; what is not exactly 1 is never shown as 100 %."""
+    if value == 1:
+        return "100 %"
+    return f"{min(value * 100, 99.99):.2f} %"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Every recipe of the accuracy benchmark at miniature size: the diff finds what was planted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import sizeforensics
+from benchmarks.accuracy import nets
+from benchmarks.accuracy.planted import Planted, Recipe
+from benchmarks.accuracy.recipes import RECIPES
+from benchmarks.accuracy.score import attributed, score
+
+MODULES = {recipe.plant.__module__ for recipe in RECIPES.values()}
+
+
+@pytest.fixture(scope="module", params=RECIPES.values(), ids=RECIPES)
+def built(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Recipe, Planted]]:
+    recipe: Recipe = request.param
+    for package in recipe.needs:
+        pytest.importorskip(package)
+    with nets.quiet():
+        planted = recipe.plant(tmp_path_factory.mktemp("recipe"), "mini")
+    return recipe, planted
+
+
+def test_attributes_what_was_planted(built: tuple[Recipe, Planted]) -> None:
+    recipe, planted = built
+    found = attributed(sizeforensics.diff(planted.before, planted.after))
+    if recipe.limit:
+        assert score(planted, found.deltas) < 1.0, f"no longer limited: {recipe.limit}"
+        return
+    assert dict(found.causes) == dict(sorted(planted.causes.items()))
+    assert score(planted, found.deltas) == 1.0
+    assert found.inferred == planted.inferred
+    assert planted.deltas.get(recipe.about) or recipe.about in ("carried", "none")
+
+
+def test_rows_sum_to_the_files(built: tuple[Recipe, Planted]) -> None:
+    _, planted = built
+    diff = sizeforensics.diff(planted.before, planted.after)
+    for side, size in (("before", diff.before_bytes), ("after", diff.after_bytes)):
+        assert sum(getattr(row, f"{side}_bytes") for row in diff.rows) == size
+        assert sum(getattr(entry, f"{side}_bytes") for entry in diff.causes) == size
+    assert not any(entry.cause == "unexplained" for entry in diff.causes)
+
+
+def test_a_file_does_not_differ_from_itself(built: tuple[Recipe, Planted]) -> None:
+    _, planted = built
+    for path in (planted.before, planted.after):
+        assert not [row for row in sizeforensics.diff(path, path).rows if row.delta_bytes]
+
+
+def test_the_other_way_round_is_the_mirror(built: tuple[Recipe, Planted]) -> None:
+    _, planted = built
+    there = attributed(sizeforensics.diff(planted.before, planted.after))
+    back = attributed(sizeforensics.diff(planted.after, planted.before))
+    turned = {_turned(cause): (after, before) for cause, (before, after) in back.causes.items()}
+    assert dict(sorted(turned.items())) == dict(there.causes)
+    assert back.inferred == there.inferred
+
+
+def _turned(cause: str) -> str:
+    """``dtype a -> b`` as ``dtype b -> a``."""
+    name, _, label = cause.partition(" ")
+    one, arrow, two = label.partition(" -> ")
+    return f"{name} {two} -> {one}" if arrow else cause
+
+
+def test_planted_bytes_are_those_of_the_files(built: tuple[Recipe, Planted]) -> None:
+    _, planted = built
+    for number, path in enumerate((planted.before, planted.after)):
+        size = sum(sides[number] for sides in planted.causes.values())
+        assert size >= path.stat().st_size
