@@ -333,12 +333,12 @@ def _change(before: str | None, after: str | None) -> str:
 
 
 def _fixes(causes: Sequence[CauseRow], after_bytes: int) -> tuple[Fix, ...]:
-    """Advice for what the second artifact has more of; a thousandth of it is worth a line."""
+    """Advice for what the second artifact has more of; a hundredth of it is worth a line."""
     fixes = []
     for entry in causes:
         saved = entry.delta_bytes
         known = words.advice(entry.cause, entry.label)
-        if known and saved > 0 and 1000 * saved >= after_bytes:
+        if known and saved > 0 and 100 * saved >= after_bytes:
             fixes.append(Fix(
                 entry.cause, entry.label, known.action, saved,
                 words.percent(saved, after_bytes), known.exact, known.risk,

@@ -58,7 +58,7 @@ CASES: dict[str, Callable[[], str]] = {
     "explain.txt": catalogue.everything,
     "explain-dtype.txt": lambda: catalogue.one(CAUSES["dtype"], 80),
     "real-diff-onnx.txt": _real("yolov5-mini.pt", "yolov5-mini.onnx"),
-    "real-diff-onnx-verbose.txt": _real("yolov5-mini.pt", "yolov5-mini.onnx", verbose=True),
+    "real-diff-tied-verbose.txt": _real("tied.pt", "tied-legacy.onnx", verbose=True),
     "real-diff-dynamo.txt": _real("yolov5-micro.pt", "yolov5-micro-dynamo.onnx"),
     "real-diff-torchscript.txt": _real("yolov5-mini.pt", "yolov5-mini.torchscript"),
     "real-diff-train.txt": _real("yolov5-micro-train.pt", "yolov5-micro.pt"),

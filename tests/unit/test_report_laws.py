@@ -34,8 +34,11 @@ VIEW = st.builds(
     View, st.sampled_from([20, 60, 80, 140]), st.booleans(), st.just(False), st.booleans(),
     st.booleans(), st.sampled_from(SORTS), SIZE, TEXT | st.just("cause=dtype"),
 )  # fmt: skip
+# A shared machine stalls now and then; these tests are about sums, not about time.
+patient = settings(deadline=None)
 
 
+@patient
 @given(ROWS, st.integers(1, 15), st.sampled_from(SORTS))
 def test_lines_and_evidence_always_sum(rows, limit, sort):
     report = diff_report(*samples.case(rows))
@@ -47,6 +50,7 @@ def test_lines_and_evidence_always_sum(rows, limit, sort):
     assert sum(entry.evidence.total for entry in report.causes) == report.evidence.total
 
 
+@patient
 @given(ROWS, VIEW)
 def test_any_view_is_one_safe_text(rows, view):
     text = console.diff(diff_report(*samples.case(rows)), view)
@@ -57,7 +61,7 @@ def test_any_view_is_one_safe_text(rows, view):
     text.encode("utf-8")
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(ROWS)
 def test_json_and_csv_always_hold_their_contract(rows):
     report = diff_report(*samples.case(rows))

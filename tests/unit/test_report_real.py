@@ -16,7 +16,7 @@ from tests.unit.test_report_json import documented, schema_of
 NAMES = sorted(path.name for path in MODELS.iterdir() if path.suffix != ".data")
 PAIRS = [
     pair
-    for family in ("tied", "yolov5")
+    for family in ("tied", "yolov5-micro", "yolov5-mini")
     for pair in itertools.combinations([name for name in NAMES if name.startswith(family)], 2)
 ]
 
