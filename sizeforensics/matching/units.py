@@ -37,7 +37,7 @@ class Unit:
     digest: bytes | None
     sample: npt.NDArray[Any] | None
     distinctive: bool
-    """Whether equal content means more than chance: neither a scalar nor a fill."""
+    """Whether equal content means more than chance: readable, and neither a scalar nor a fill."""
 
 
 def units_of(
@@ -53,7 +53,8 @@ def units_of(
         if claimed and tensor.use not in DECIDED_USES:
             digest = fingerprint.digest if fingerprint else None
             sample = fingerprint.sample if fingerprint else None
-            unit = Unit(side, index, tensor, claimed, digest, sample, _distinctive(tensor, sample))
+            distinctive = digest is not None and _distinctive(tensor, sample)
+            unit = Unit(side, index, tensor, claimed, digest, sample, distinctive)
             found.append(unit)
     return found
 
