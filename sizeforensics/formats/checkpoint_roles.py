@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 from sizeforensics.formats.pickle_values import Call, DictValue, ListValue
@@ -23,30 +23,38 @@ _AVERAGED = frozenset(("ema", "teacher", "swa", "averaged", "average", "avg", "s
 _CAMEL = re.compile("(?<=[a-z0-9])(?=[A-Z])")
 _WRAPPERS = ("module", "_orig_mod", "model", "ema_model", "ema", "state_dict", "net", "network")
 _NESTING = 3
+_MOST_NETWORKS = 16
 _NETWORK_USES = ("weight", "buffer")
 
 
 def assign_uses(root: object, tensors: Sequence[PickledTensor]) -> list[PickledTensor]:
     """The tensors of a checkpoint with ``optimizer-state`` and ``ema-copy`` where they belong.
 
-    ``root`` is the pickle's outermost object.
+    ``root`` is the pickle's outermost object. Linear in the tensors and keys.
     """
-    if _is_optimizer_state(root):
+    trees = _Trees()
+    if trees.is_optimizer(root):
         return [tensor._replace(use="optimizer-state") for tensor in tensors]
     scopes: dict[str, list[PickledTensor]] = {}
     for tensor in tensors:
         scopes.setdefault(tensor.scope, []).append(tensor)
-    top = _members(root)
+    members = _members(root)
+    top = {} if members is None else {
+        key: value
+        for key, value in zip(members.keys, members.values, strict=True)
+        if type(key) is str
+    }  # fmt: skip
+    shapes = Counter(tensor.shape for tensor in tensors)
     uses: dict[str, str] = {}
-    for scope, members in scopes.items():
-        value = top.get(scope) if top is not None else None
+    for scope, held in scopes.items():
+        value = top.get(scope)
         if scope and (
-            _is_optimizer_state(value)
-            or (_HELPER_KEY.search(scope) and _is_helper_state(value))
-            or (_OPTIMIZER_KEY.search(scope) and _looks_like_moments(members, scope, scopes))
+            trees.is_optimizer(value)
+            or (_HELPER_KEY.search(scope) and trees.is_helper(value))
+            or (_OPTIMIZER_KEY.search(scope) and _looks_like_moments(held, shapes))
         ):
             uses[scope] = "optimizer-state"
-    networks = {scope: members for scope, members in scopes.items() if scope not in uses}
+    networks = {scope: held for scope, held in scopes.items() if scope not in uses}
     uses |= dict.fromkeys(_copies(networks), "ema-copy")
     return [
         tensor._replace(use=uses[tensor.scope])
@@ -58,6 +66,34 @@ def assign_uses(root: object, tensors: Sequence[PickledTensor]) -> list[PickledT
 
 
 # Optimizers
+
+
+class _Trees:
+    """Tells trees of objects apart; each object is looked at once, however often it is shared."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int, int], bool] = {}
+
+    def is_optimizer(self, value: object) -> bool:
+        """Whether this is ``torch.optim.Optimizer.state_dict()``, or a collection of them."""
+        return self._all("optimizer", value, _is_optimizer_state, _NESTING)
+
+    def is_helper(self, value: object) -> bool:
+        """Whether this is the state of a learning-rate scheduler or gradient scaler, or several."""
+        return self._all("helper", value, _is_helper_state, _NESTING)
+
+    def _all(
+        self, kind: str, value: object, holds: Callable[[DictValue], bool], nesting: int
+    ) -> bool:
+        key = (kind, nesting, id(value))
+        if key not in self._known:
+            members = _members(value)
+            parts = _parts(value) if nesting else ()
+            self._known[key] = (members is not None and holds(members)) or (
+                len(parts) > 0
+                and all(self._all(kind, part, holds, nesting - 1) for part in parts)
+            )
+        return self._known[key]
 
 
 def _members(value: object) -> DictValue | None:
@@ -72,7 +108,7 @@ def _members(value: object) -> DictValue | None:
     return None
 
 
-def _parts(value: object) -> Iterable[object]:
+def _parts(value: object) -> Sequence[object]:
     if isinstance(value, ListValue):
         return value.values
     if isinstance(value, tuple):
@@ -81,44 +117,33 @@ def _parts(value: object) -> Iterable[object]:
     return () if members is None else members.values
 
 
-def _is_optimizer_state(value: object, nesting: int = _NESTING) -> bool:
-    """Whether this is ``torch.optim.Optimizer.state_dict()``, or a collection of nothing else."""
-    members = _members(value)
-    if members is not None and _members(members.get("state")) is not None:
-        return isinstance(members.get("param_groups"), ListValue)
-    parts = list(_parts(value)) if nesting else []
-    return bool(parts) and all(_is_optimizer_state(part, nesting - 1) for part in parts)
+def _is_optimizer_state(members: DictValue) -> bool:
+    return _members(members.get("state")) is not None and isinstance(
+        members.get("param_groups"), ListValue
+    )
 
 
-def _is_helper_state(value: object, nesting: int = _NESTING) -> bool:
-    """Whether this is the state of a learning-rate scheduler or gradient scaler, or of several."""
-    members = _members(value)
-    if members is not None and any(
-        isinstance(key, str) and key in _HELPER_MEMBERS for key in members.keys
-    ):
-        return True
-    parts = list(_parts(value)) if nesting else []
-    return bool(parts) and all(_is_helper_state(part, nesting - 1) for part in parts)
+def _is_helper_state(members: DictValue) -> bool:
+    return any(isinstance(key, str) and key in _HELPER_MEMBERS for key in members.keys)
 
 
-def _looks_like_moments(
-    members: Sequence[PickledTensor], scope: str, scopes: dict[str, list[PickledTensor]]
-) -> bool:
+def _looks_like_moments(held: Sequence[PickledTensor], shapes: Counter[tuple[int, ...]]) -> bool:
     """Whether all tensors but scalars have the shape of a tensor under another key."""
-    large = [tensor.shape for tensor in members if prod(tensor.shape) > 1]
-    others = {
-        tensor.shape for name, tensors in scopes.items() if name != scope for tensor in tensors
-    }
-    return bool(large) and all(shape in others for shape in large)
+    own = Counter(tensor.shape for tensor in held if prod(tensor.shape) > 1)
+    return bool(own) and all(shapes[shape] > count for shape, count in own.items())
 
 
 # Copies of the network
 
 
 def _copies(networks: dict[str, list[PickledTensor]]) -> list[str]:
-    """The keys that say they hold an average and hold a network that another key holds too."""
-    averaged = [scope for scope in networks if _says_average(scope)]
-    originals = [scope for scope in networks if scope not in averaged]
+    """The keys that say they hold an average and hold a network that another key holds too.
+
+    Only the largest networks are compared: real checkpoints have a handful.
+    """
+    largest = sorted(networks, key=lambda scope: -len(networks[scope]))[:_MOST_NETWORKS]
+    averaged = [scope for scope in largest if _says_average(scope)]
+    originals = [scope for scope in largest if scope not in averaged]
     copies = []
     for scope in averaged:
         if any(_same_network(networks, scope, original) for original in originals):
