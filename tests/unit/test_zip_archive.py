@@ -437,6 +437,20 @@ def test_zip64_sizes_are_read() -> None:
     assert archive.warnings == ()
 
 
+def test_records_behind_the_first_four_gigabytes_as_miniz_writes_them() -> None:
+    # The local ZIP64 field holds the offset only, the sizes are zero, the descriptor is long.
+    offset = struct.pack("<2HQ", 1, 8, 0)
+    record = Record(
+        flags=8, extra=offset + b"FB\x02\x00ZZ", central=(("header", 0xFFFFFFFF),),
+        central_extra=offset, local=(("crc", 0), ("stored", 0), ("nbytes", 0)),
+        descriptor=struct.pack("<4sI2Q", b"PK\7\x08", zlib.crc32(b"hello"), 5, 5),
+    )  # fmt: skip
+    archive = read(build(record, zip64=True))
+    assert content(archive) == b"hello"
+    assert archive.warnings == ()
+    assert tile(archive)["record headers"] == 30 + 8 + 12 + 4 + 24
+
+
 def test_zip64_fields_that_are_too_short_or_contradict_are_refused() -> None:
     full = (("nbytes", 0xFFFFFFFF), ("stored", 0xFFFFFFFF))
     with pytest.raises(Corrupt, match="ZIP64 field with 2 sizes, got 1"):
