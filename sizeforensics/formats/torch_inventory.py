@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import codecs
-import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
-
-import numpy as np
 
 from sizeforensics.dtypes import DType
 from sizeforensics.formats import pickle_stream, torch_objects
-from sizeforensics.formats.byteswap import Swapped
 from sizeforensics.formats.notes import Notes
 from sizeforensics.formats.pickle_values import Pickle
 from sizeforensics.formats.torch_archive import TorchArchive
 from sizeforensics.formats.torch_objects import Objects, PickledTensor
+from sizeforensics.formats.torch_payloads import arrays_in, little_endian, placed
 from sizeforensics.formats.torch_rebuild import Payload, StorageRef
 from sizeforensics.formats.zip_archive import Entry
 from sizeforensics.formats.zip_directory import DEFLATED
 from sizeforensics.inventory import File, Inventory, Module, Record, Storage, Tensor
 from sizeforensics.limits import Limits
-from sizeforensics.source import MemorySource, Source
 from sizeforensics.spans import (
     CONTAINER,
     METADATA,
@@ -117,7 +113,7 @@ class Assembly:
                     continue
             elif isinstance(tensor.storage, Payload):
                 storage = arrays.get(tensor.storage.start)
-            self._tensors.append(self._tensor(tensor, storage))
+            self._tensors.append(placed(tensor, storage, self._storages, self.notes))
         if not part.secondary:
             self._add_modules(objects, first)
         return True
@@ -128,20 +124,6 @@ class Assembly:
             self._modules.append(
                 Module(module.path, module.class_path, module.attributes, members)
             )
-
-    def _tensor(self, found: PickledTensor, storage: int | None) -> Tensor:
-        shape, strides, offset = found.shape, found.strides, found.offset
-        if not found.valid:
-            # What makes no sense is shown without elements, so that nobody computes with it.
-            shape, strides, offset, storage = (0,), (1,), 0, None
-        elif storage is not None:
-            nbytes = self._storages[storage].nbytes
-            if _end(found) > nbytes:
-                self.notes.count("reach past the end of the storage", found.name, "tensor")
-                storage = None
-        return Tensor(
-            found.name, found.dtype, shape, strides, offset, storage, found.use, found.scope
-        )
 
     # Pickles
 
@@ -177,24 +159,14 @@ class Assembly:
         self, entry: Entry, pickle: Pickle, objects: Objects, tensors: Sequence[PickledTensor]
     ) -> dict[int, int]:
         """One storage for each numpy array whose elements lie in the pickle."""
-        views = {
-            tensor.storage.start: (tensor.storage, tensor.dtype)
-            for tensor in tensors
-            if isinstance(tensor.storage, Payload)
-        }
         arrays: dict[int, int] = {}
-        for at in np.flatnonzero(objects.roles == TENSOR_DATA).tolist():
-            start, end = int(objects.starts[at]), int(objects.ends[at])
-            offset, stored, encoding = entry.start + start, end - start, "raw"
+        for array in arrays_in(pickle, objects, tensors, self.torch.source, entry.start):
+            offset, stored, encoding = array.offset, array.stored_bytes, array.encoding
             if entry.method == DEFLATED:
                 offset, stored, encoding = entry.start, 0, "deflate"
-            elif start in views and views[start][0].codec != "raw":
-                encoding = "typed"
-            payload = _array_bytes(self.torch.source, pickle, views.get(start), offset)
-            arrays[start] = len(self._storages)
-            self._storages.append(Storage(
-                objects.owner_names[int(objects.owners[at])], 0, offset, stored,
-                end - start if payload is None else payload.size, payload, encoding,
+            arrays[array.offset - entry.start] = len(self._storages)
+            self._storages.append(replace(
+                array, offset=offset, stored_bytes=stored, encoding=encoding
             ))  # fmt: skip
         return arrays
 
@@ -237,7 +209,7 @@ class Assembly:
     def _storage(self, entry: Entry, dtype: DType | None) -> Storage:
         payload = self.torch.archive.content(entry)
         if self._big_endian and dtype is not None:
-            payload = _little_endian(payload, dtype)
+            payload = little_endian(payload, dtype)
         return Storage(
             entry.name, 0, entry.start, entry.stored_bytes, entry.nbytes, payload,
             "deflate" if entry.method == DEFLATED else "raw",
@@ -306,50 +278,3 @@ class Assembly:
 
 def _base_name(entry: Entry) -> str:
     return entry.name.rpartition("/")[2]
-
-
-def _end(tensor: PickledTensor) -> int:
-    """Bytes of its storage up to the last element of a tensor."""
-    if 0 in tensor.shape:
-        return 0
-    last = tensor.offset + sum(
-        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True)
-    )
-    return tensor.dtype.nbytes(last + 1)
-
-
-def _little_endian(payload: Source, dtype: DType) -> Source:
-    """A complex number is two numbers, each with its own byte order."""
-    width = dtype.bits // (16 if dtype.kind == "complex" else 8)
-    return Swapped(payload, width) if width > 1 else payload
-
-
-def _array_bytes(
-    source: Source, pickle: Pickle, view: tuple[Payload, DType] | None, origin: int
-) -> Source | None:
-    """The elements of a numpy array inside a pickle; None when they cannot be decoded."""
-    if view is None:
-        return None
-    payload, dtype = view
-    data = pickle.data[payload.start : payload.end]
-    try:
-        if payload.codec == "string-escape":
-            data = _unescape(data)
-        elif payload.codec != "raw":
-            # Protocols without bytes write each byte as the character of that number.
-            errors = "surrogatepass" if payload.codec == "utf-8" else "strict"
-            data = data.decode(payload.codec, errors).encode("latin-1")
-    except ValueError:
-        return None
-    content = MemorySource(source.path, data, source.origin() + origin)
-    return _little_endian(content, dtype) if payload.big_endian else content
-
-
-def _unescape(data: bytes) -> bytes:
-    """A Python 2 string literal, with or without its quotes."""
-    if data[:1] in (b"'", b'"') and data[-1:] == data[:1]:
-        data = data[1:-1]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about escapes that mean nothing, which are kept
-        decoded, _ = codecs.escape_decode(data)
-    return decoded

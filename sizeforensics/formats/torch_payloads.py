@@ -1,0 +1,101 @@
+"""Storages and tensors of the inventory out of what a pickle describes."""
+
+from __future__ import annotations
+
+import codecs
+import warnings
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from sizeforensics.dtypes import DType
+from sizeforensics.formats.byteswap import Swapped
+from sizeforensics.formats.notes import Notes
+from sizeforensics.formats.pickle_values import Pickle
+from sizeforensics.formats.torch_objects import Objects, PickledTensor
+from sizeforensics.formats.torch_rebuild import Payload
+from sizeforensics.inventory import Storage, Tensor
+from sizeforensics.source import MemorySource, Source
+from sizeforensics.spans import TENSOR_DATA
+
+
+def placed(
+    found: PickledTensor, storage: int | None, storages: Sequence[Storage], notes: Notes
+) -> Tensor:
+    """A pickled tensor as a view of ``storages[storage]``; without elements where it makes no
+    sense, without storage where it reaches past its end."""
+    shape, strides, offset = found.shape, found.strides, found.offset
+    if not found.valid:
+        # What makes no sense is shown without elements, so that nobody computes with it.
+        shape, strides, offset, storage = (0,), (1,), 0, None
+    elif storage is not None and end_of(found) > storages[storage].nbytes:
+        notes.count("reach past the end of the storage", found.name, "tensor")
+        storage = None
+    return Tensor(found.name, found.dtype, shape, strides, offset, storage, found.use, found.scope)
+
+
+def arrays_in(
+    pickle: Pickle, objects: Objects, tensors: Sequence[PickledTensor], source: Source, start: int
+) -> Iterator[Storage]:
+    """One storage for each numpy array whose elements lie in a pickle at ``start`` of ``source``."""
+    views = {
+        tensor.storage.start: (tensor.storage, tensor.dtype)
+        for tensor in tensors
+        if isinstance(tensor.storage, Payload)
+    }
+    for at in np.flatnonzero(objects.roles == TENSOR_DATA).tolist():
+        first, end = int(objects.starts[at]), int(objects.ends[at])
+        view = views.get(first)
+        payload = _array_bytes(source, pickle, view, start + first)
+        yield Storage(
+            objects.owner_names[int(objects.owners[at])], 0, start + first, end - first,
+            end - first if payload is None else payload.size, payload,
+            "typed" if view is not None and view[0].codec != "raw" else "raw",
+        )  # fmt: skip
+
+
+def end_of(tensor: PickledTensor) -> int:
+    """Bytes of its storage up to the last element of a tensor."""
+    if 0 in tensor.shape:
+        return 0
+    last = tensor.offset + sum(
+        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True)
+    )
+    return tensor.dtype.nbytes(last + 1)
+
+
+def little_endian(payload: Source, dtype: DType) -> Source:
+    """A complex number is two numbers, each with its own byte order."""
+    width = dtype.bits // (16 if dtype.kind == "complex" else 8)
+    return Swapped(payload, width) if width > 1 else payload
+
+
+def _array_bytes(
+    source: Source, pickle: Pickle, view: tuple[Payload, DType] | None, origin: int
+) -> Source | None:
+    """The elements of a numpy array inside a pickle; None when they cannot be decoded."""
+    if view is None:
+        return None
+    payload, dtype = view
+    data = pickle.data[payload.start : payload.end]
+    try:
+        if payload.codec == "string-escape":
+            data = _unescape(data)
+        elif payload.codec != "raw":
+            # Protocols without bytes write each byte as the character of that number.
+            errors = "surrogatepass" if payload.codec == "utf-8" else "strict"
+            data = data.decode(payload.codec, errors).encode("latin-1")
+    except ValueError:
+        return None
+    content = MemorySource(source.path, data, source.origin() + origin)
+    return little_endian(content, dtype) if payload.big_endian else content
+
+
+def _unescape(data: bytes) -> bytes:
+    """A Python 2 string literal, with or without its quotes."""
+    if data[:1] in (b"'", b'"') and data[-1:] == data[:1]:
+        data = data[1:-1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about escapes that mean nothing, which are kept
+        decoded, _ = codecs.escape_decode(data)
+    return decoded
