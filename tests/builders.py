@@ -109,7 +109,8 @@ def dtype_of(array: np.ndarray):
 
 def view(
     name: str, array: np.ndarray, storage: int, shape: tuple[int, ...] | None = None,
-    strides: tuple[int, ...] | None = None, offset: int = 0, use: str = "weight", scope: str = "",
+    strides: tuple[int, ...] | None = None, *, offset: int = 0, use: str = "weight",
+    scope: str = "",
 ) -> Tensor:  # fmt: skip
     """A tensor of the type of ``array``, its shape and C strides unless others are given."""
     shape = array.shape if shape is None else shape
