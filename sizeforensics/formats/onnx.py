@@ -39,9 +39,10 @@ def looks_like(source: Source) -> bool:
             return False
         if tag == _GRAPH_TAG:
             seen = True
-            inner = [] if payload == end else list(peek(source, payload, 1))
-            if not all(graph.known[min(first, TAGS)] for first, _, _ in inner):
-                return False
+            if payload < min(end, source.size):
+                first = next(peek(source, payload, 1), (0, 0, 0))[0]
+                if not graph.known[min(first, TAGS)]:
+                    return False
     return seen
 
 

@@ -7,6 +7,7 @@ from itertools import compress, count
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from sizeforensics.errors import LimitExceeded
 from sizeforensics.formats.onnx_schema import TABLES
@@ -21,6 +22,8 @@ _VALUE = 1_000
 """Bytes of a property's value that are kept."""
 _SCOPE = 200
 """Characters of a subgraph's path that are kept; nesting would square them."""
+_ENTRIES = 64
+"""Key-value pairs about one tensor's external data that are kept; five are defined."""
 _HOLDERS = frozenset({5, 6, 10, 11, 22, 23})
 """Fields of an attribute that hold tensors and graphs: t, g, tensors, graphs, sparse ones."""
 
@@ -143,8 +146,7 @@ class Messages(Walk):
             number, wire = divmod(int(fields.tags[row]), 8)
             name = {1: "ir_version", 5: "model_version"}.get(number)
             if name is not None and wire != LEN:
-                bounds = int(fields.payloads[row]), int(fields.ends[row])
-                self.header[name] = str(_signed(fields.varint(*bounds)))
+                self.header[name] = str(int(fields.varints(np.array([row]))[0]))
             name = {2: "producer_name", 3: "producer_version", 4: "domain"}.get(number)
             if name is not None and wire == LEN:
                 self.header[name] = fields.texts(np.array([row]), _VALUE)[0]
@@ -213,11 +215,10 @@ class Messages(Walk):
     def _opset_imports(self, batch: Batch) -> None:
         for fields in self.chunks(batch):
             if batch.purpose:
-                versions = [0] * fields.count
-                for row in np.flatnonzero(fields.tags == 0x10).tolist():
-                    value = fields.varint(int(fields.payloads[row]), int(fields.ends[row]))
-                    versions[int(fields.message[row]) - fields.first] = _signed(value)
-                self.opsets += zip(fields.singular(0x0A), versions, strict=True)
+                versions = np.zeros(fields.count, dtype=np.int64)
+                rows = np.flatnonzero(fields.tags == 0x10)
+                versions[fields.message[rows] - fields.first] = fields.varints(rows)
+                self.opsets += zip(fields.singular(0x0A), versions.tolist(), strict=True)
             self.claim(batch, fields)
 
     def _entries(self, batch: Batch) -> None:
@@ -246,7 +247,9 @@ class Messages(Walk):
         elif batch.purpose == "external":
             tensors = batch.nodes[fields.begun].tolist()
             for tensor, key, value in zip(tensors, keys, values, strict=True):
-                self.tensors[tensor].entries.append((key, value))
+                entries = self.tensors[tensor].entries
+                if len(entries) < _ENTRIES:
+                    entries.append((key, value))
 
     # Nodes and attributes
 
@@ -364,13 +367,13 @@ class Messages(Walk):
             below = self.claim(batch, fields)
             names = dict.fromkeys(range(len(batch)), "")
             if 1 in below:
-                values, first = below[1], len(self.tensors)
+                values = below[1]
                 values.purpose = batch.purpose
                 if batch.labels is not None:
                     values.labels = [batch.labels[at] for at in values.parents.tolist()]
                 self.walk(values)
-                read = (tensor.name for tensor in self.tensors[first:])
-                names |= zip(values.parents.tolist(), read, strict=True)
+                for at, tensor in zip(values.parents.tolist(), values.nodes.tolist(), strict=True):
+                    names[at] = self.tensors[tensor].name if tensor >= 0 else ""
             if 2 in below:
                 indices = below[2]
                 indices.purpose = "sparse-index"
@@ -381,28 +384,32 @@ class Messages(Walk):
         for fields in self.chunks(batch):
             own = fields.singular(0x42)
             names = own if batch.labels is None else batch.labels[fields.begun]
-            first = len(self.tensors)
-            edges = np.searchsorted(
-                fields.message, np.arange(fields.first, fields.first + fields.count + 1)
-            ).tolist()
-            columns = (fields.tags, fields.starts, fields.payloads, fields.ends)
-            rows = list(zip(*(column.tolist() for column in columns), strict=True))
             heads, graphs = batch.heads[fields.begun].tolist(), batch.graphs[fields.begun].tolist()
-            for at, name in enumerate(names):
-                tensor = Declared(heads[at], name, graphs[at], batch.purpose)
-                declare(fields, rows[edges[at] : edges[at + 1]], tensor, self.limits)
-                self.tensors.append(tensor)
-
+            found = declare(
+                fields, names, heads, graphs, use=batch.purpose, limits=self.limits
+            )
             shown = [name or "unnamed tensor" for name in names]
             headers = self._owners(shown, ["tensor headers"] * len(shown))
             payloads = self._owners(shown, shown)
-            self.tensor_owners += payloads.tolist()
+
+            present = np.array([tensor is not None for tensor in found], dtype=np.bool_)
+            self._note_hollow(batch, fields, present)
+            first, numbers = len(self.tensors), np.cumsum(present) - 1
+            self.tensors += [tensor for tensor in found if tensor is not None]
+            self.tensor_owners += payloads[present].tolist()
             batch.owners[fields.begun] = headers
-            batch.nodes[fields.begun] = np.arange(first, first + len(names))
+            batch.nodes[fields.begun] = np.where(present, first + numbers, -1)
             below = self.claim(batch, fields, self._field_owners(fields, shown, headers, payloads))
             if 13 in below:
                 below[13].purpose = "external"
             self._walk_all(below)
+
+    def _note_hollow(self, batch: Batch, fields: Fields, present: npt.NDArray[np.bool_]) -> None:
+        hollow = np.flatnonzero(~present)
+        if len(hollow):
+            offset = self.source.origin() + int(batch.heads[fields.first + hollow[0]])
+            kind = "tensor with neither a name nor data"
+            self.notes.add(kind, f"{kind} at {offset:#x}", len(hollow))
 
     def _field_owners(
         self, fields: Fields, names: list[str], headers: Integers, payloads: Integers
@@ -416,7 +423,3 @@ class Messages(Walk):
             owners[roles == NAMES] = named[at][roles == NAMES]
         owners[roles == TENSOR_DATA] = payloads[at][roles == TENSOR_DATA]
         return owners
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value

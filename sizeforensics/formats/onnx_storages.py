@@ -5,14 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from sizeforensics.formats.external_data import (
-    NotReadError,
-    Reference,
-    Sidecars,
-    extents,
-    reference,
-    tile,
-)
+from sizeforensics.formats.beside import NotReadError, Sidecars
+from sizeforensics.formats.external_data import Reference, extents, reference, tile
 from sizeforensics.formats.onnx_tensors import Declared, Resolved, Stored, resolve
 from sizeforensics.formats.onnx_walk import Warnings
 from sizeforensics.inventory import File, Storage, Tensor, c_strides

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sizeforensics.dtypes import DType, opaque
 from sizeforensics.errors import Corrupt, LimitExceeded, Unsupported
-from sizeforensics.formats.onnx_schema import RAW_DATA, STRING_DATA, TABLES, data_type
+from sizeforensics.formats.onnx_schema import RAW_DATA, STRING_DATA, TABLES, TAGS, data_type
 from sizeforensics.formats.protobuf_wire import LEN, VARINT, Fields, scan, varint_blocks
 from sizeforensics.limits import Limits
 from sizeforensics.source import DerivedSource, Source, Window
 from sizeforensics.spans import TENSOR_DATA
 
-_DIMS = 1
-_DATA_TYPE, _SEGMENT, _DATA_LOCATION = 2 << 3 | VARINT, 3 << 3 | LEN, 14 << 3 | VARINT
+_DIM, _DATA_TYPE, _DATA_LOCATION = 1 << 3 | VARINT, 2 << 3 | VARINT, 14 << 3 | VARINT
+_SEGMENT, _NAME, _RAW, _DOC, _EXTERNAL = (number << 3 | LEN for number in (3, 8, 9, 12, 13))
 _FIXED_WIDTHS = {4: 4, 10: 8}
 """Typed fields of fixed width: float_data and double_data, bytes of one value."""
 _PAYLOADS = frozenset(
     np.flatnonzero(TABLES["TensorProto"].roles == TENSOR_DATA).tolist()
 )
 """Tags of the fields that hold elements."""
+_PLAIN = np.isin(np.arange(TAGS + 1), [_DIM, _DATA_TYPE, _NAME, _RAW, _DOC])
+"""Tags of the fields that almost every tensor has, at most once but for its dimensions."""
+_SUBSTANCE = np.isin(np.arange(TAGS + 1), [_NAME, _EXTERNAL, *_PAYLOADS])
+"""Tags of the fields without which nobody can refer to a tensor or read it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Stored elements: the payload of a packed field, or unpacked fields back to back, tags and all."""
 
     start: int
@@ -58,37 +62,96 @@ class Declared:
     segment: bool = False
 
 
-Row = tuple[int, int, int, int]
+_Row = tuple[int, int, int, int]
 """Tag, start, payload and end of a field."""
 
 
-def declare(fields: Fields, rows: list[Row], tensor: Declared, limits: Limits) -> None:
-    """Fill in what the fields of a TensorProto say, ``rows`` of the chunk ``fields``."""
+def declare(
+    fields: Fields, names: list[str], heads: list[int], graphs: list[int], *, use: str,
+    limits: Limits,
+) -> list[Declared | None]:
+    """The tensors that begin in this chunk; None for one that has neither a name nor data.
+
+    What a tensor usually consists of (unpacked dimensions, a type, a name, raw_data) is read for
+    all tensors at once, anything else tensor by tensor.
+    """
+    tags, message = fields.tags, fields.message - fields.first
+    at = np.minimum(tags, TAGS)
+    odd = ~_PLAIN[at] | ((tags == _DIM) & (fields.payloads - fields.starts != 1))
+    raw = np.flatnonzero(tags == _RAW)
+    special = np.bincount(message[odd], minlength=fields.count) > 0
+    special |= np.bincount(message[raw], minlength=fields.count) > 1
+    solid = np.bincount(message[_SUBSTANCE[at]], minlength=fields.count) > 0
+
+    codes = np.zeros(fields.count, dtype=np.int64)
+    rows = np.flatnonzero(tags == _DATA_TYPE)
+    codes[message[rows]] = fields.varints(rows)
+    dims, dim_edges = _dims_of_all(fields, special, limits)
+    starts, ends = np.full((2, fields.count), -1)
+    starts[message[raw]], ends[message[raw]] = fields.payloads[raw], fields.ends[raw]
+
+    found: list[Declared | None] = []
+    edges = np.searchsorted(message, np.arange(fields.count + 1)) if special.any() else [0]
+    columns = zip(
+        names, heads, graphs, special.tolist(), solid.tolist(), codes.astype(np.int32).tolist(),
+        starts.tolist(), ends.tolist(), strict=True,
+    )
+    for index, (name, head, graph, is_special, is_solid, code, start, end) in enumerate(columns):
+        if not (is_solid or name):
+            found.append(None)
+            continue
+        pieces = {RAW_DATA: [Piece(start, end, True)]} if start >= 0 else {}
+        shape = tuple(dims[dim_edges[index] : dim_edges[index + 1]])
+        tensor = Declared(head, name, graph, use, "", code, shape, pieces)
+        if is_special:
+            _declare_fully(fields, range(edges[index], edges[index + 1]), tensor, limits)
+        found.append(tensor)
+    return found
+
+
+def _dims_of_all(
+    fields: Fields, special: npt.NDArray[np.bool_], limits: Limits
+) -> tuple[list[int], list[int]]:
+    """The unpacked dimensions of the tensors that are not special, and where each one's begin."""
+    message = fields.message - fields.first
+    rows = np.flatnonzero((fields.tags == _DIM) & ~special[message])
+    edges = np.searchsorted(message[rows], np.arange(fields.count + 1))
+    ranks = np.diff(edges)
+    if ranks.max(initial=0) > limits.tensor_rank:
+        row = int(rows[edges[int(ranks.argmax())]])
+        raise _too_many(fields, int(fields.starts[row]), limits, int(ranks.max()))
+    return fields.varints(rows).tolist(), edges.tolist()
+
+
+def _declare_fully(fields: Fields, rows: range, tensor: Declared, limits: Limits) -> None:
+    """Fill in what the fields ``rows`` of one tensor say, whatever they are."""
     dims: list[Piece] = []
-    for row in rows:
+    tensor.pieces = {}
+    columns = (fields.tags, fields.starts, fields.payloads, fields.ends)
+    bounds = slice(rows.start, rows.stop)
+    for at, row in zip(
+        rows, zip(*(column[bounds].tolist() for column in columns), strict=True), strict=True
+    ):
         tag, _, payload, end = row
         number = tag >> 3
-        if number == _DIMS:
+        if number == _DIM >> 3:
             _add_piece(fields, row, dims, packed=tag & 7 == LEN)
-        elif tag == _DATA_TYPE:
-            tensor.code = _int32(fields.varint(payload, end))
         elif tag == _DATA_LOCATION:
-            tensor.external = _int32(fields.varint(payload, end)) == 1
+            tensor.external = int(fields.varints(np.array([at]))[0]) == 1
         elif tag == _SEGMENT:
             tensor.segment = True
-        elif tag == RAW_DATA << 3 | LEN:
-            tensor.pieces.setdefault(number, []).append(Piece(payload, end, packed=True))
+        elif tag == _RAW:
+            tensor.pieces.setdefault(number, []).append(Piece(payload, end, True))
         elif tag in _PAYLOADS:
             pieces = tensor.pieces.setdefault(number, [])
             _add_piece(fields, row, pieces, packed=tag & 7 == LEN and number != STRING_DATA)
-    if dims:
-        tensor.dims = _dims(fields, dims, limits)
+    tensor.dims = _dims(fields, dims, limits)
 
 
-def _add_piece(fields: Fields, row: Row, pieces: list[Piece], *, packed: bool) -> None:
+def _add_piece(fields: Fields, row: _Row, pieces: list[Piece], *, packed: bool) -> None:
     tag, start, payload, end = row
     if packed:
-        pieces.append(Piece(payload, end, packed=True))
+        pieces.append(Piece(payload, end, True))
         return
     if tag & 7 != LEN and payload - start > 1:
         raise Unsupported(
@@ -96,50 +159,31 @@ def _add_piece(fields: Fields, row: Row, pieces: list[Piece], *, packed: bool) -
             "elements with tags of one byte", f"a tag of {payload - start} bytes",
         )
     if pieces and not pieces[-1].packed and pieces[-1].end == start:
-        pieces[-1] = Piece(pieces[-1].start, end, packed=False)
+        pieces[-1] = Piece(pieces[-1].start, end, False)
     else:
-        pieces.append(Piece(start, end, packed=False))
-
-
-def _int32(value: int) -> int:
-    value &= 0xFFFFFFFF
-    return value - (1 << 32) if value >> 31 else value
+        pieces.append(Piece(start, end, False))
 
 
 def _dims(fields: Fields, pieces: list[Piece], limits: Limits) -> tuple[int, ...]:
     dims: list[int] = []
     for piece in pieces:
         if piece.nbytes > 11 * (limits.tensor_rank + 1):
-            got = f"a tensor of at least {piece.nbytes // 11:,} dimensions"
-            raise _too_many(fields, piece, limits, got)
-        value = shift = 0
-        values = []
-        for byte in fields.bytes_at(piece.start, piece.end):
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                values.append(value & ((1 << 64) - 1))
-                value = shift = 0
-        if shift:
-            raise Corrupt(
-                fields.source.path, fields.source.origin() + piece.end, "the rest of a dimension",
-                "the end of the field",
-            )
-        dims += values if piece.packed else values[1::2]
+            raise _too_many(fields, piece.start, limits, piece.nbytes // 11)
+        blocks = varint_blocks(fields.source, piece.start, piece.end, unpacked=not piece.packed)
+        dims += [size for block in blocks for size in block.view(np.int64).tolist()]
     if len(dims) > limits.tensor_rank:
-        raise _too_many(fields, pieces[0], limits, f"a tensor of {len(dims):,} dimensions")
-    return tuple(size - (1 << 64) if size >> 63 else size for size in dims)
+        raise _too_many(fields, pieces[0].start, limits, len(dims))
+    return tuple(dims)
 
 
-def _too_many(fields: Fields, piece: Piece, limits: Limits, got: str) -> LimitExceeded:
+def _too_many(fields: Fields, start: int, limits: Limits, rank: int) -> LimitExceeded:
     return LimitExceeded(
-        fields.source.path, fields.source.origin() + piece.start, "tensor_rank",
-        limits.tensor_rank, got,
+        fields.source.path, fields.source.origin() + start, "tensor_rank", limits.tensor_rank,
+        f"a tensor of {rank:,} dimensions or more",
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """Bytes of the model file that one storage accounts for."""
 
     offset: int
@@ -148,8 +192,7 @@ class Stored:
     encoding: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """What a declared tensor is: its view, the bytes it views, and bytes that nothing views."""
 
     dtype: DType
@@ -166,6 +209,9 @@ def resolve(source: Source, tensor: Declared) -> Resolved:
     Bytes of payload fields that the tensor does not view, because another field takes precedence
     or because their number is wrong, come back as ``unviewed``: no byte is lost.
     """
+    plain = _resolve_plain(source, tensor)
+    if plain is not None:
+        return plain
     oddities: list[tuple[str, str]] = []
     shape = tensor.dims
     if any(size < 0 for size in shape):
@@ -204,6 +250,17 @@ def resolve(source: Source, tensor: Declared) -> Resolved:
             kept = pieces
         unviewed += [_as_stored(source, piece) for piece in kept if piece.nbytes]
     return Resolved(dtype, shape, data, unviewed, oddities)
+
+
+def _resolve_plain(source: Source, tensor: Declared) -> Resolved | None:
+    """A tensor with nothing but a whole raw_data, as almost all are; None for any other."""
+    pieces, known = tensor.pieces.get(RAW_DATA), data_type(tensor.code)
+    if pieces is None or known is None or len(tensor.pieces) > 1 or len(pieces) > 1:
+        return None
+    if tensor.external or tensor.segment or min(tensor.dims, default=0) < 0:
+        return None
+    data = _raw(source, pieces[0], known[0], prod(tensor.dims))
+    return Resolved(known[0], tensor.dims, data, [], []) if data is not None else None
 
 
 def _note(oddities: list[tuple[str, str]], kind: str, text: str = "") -> None:

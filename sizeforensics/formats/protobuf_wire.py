@@ -88,11 +88,6 @@ class Fields:
                 return loaded[start - base : end - base]
         return self.source.read(start, end)
 
-    def varint(self, start: int, end: int) -> int:
-        """The value of the varint ``[start, end)`` as an unsigned 64-bit integer."""
-        data = self.bytes_at(start, end)
-        return sum((byte & 0x7F) << 7 * at for at, byte in enumerate(data)) & ((1 << 64) - 1)
-
     def texts(self, rows: Integers, most: int | None = None) -> list[str]:
         """The payloads of these rows as text; bytes that are not UTF-8 become hex escapes.
 
@@ -106,6 +101,22 @@ class Fields:
             base = int(starts[first])
             data = self.bytes_at(base, int(ends[last - 1]))
             found += _cut(data, starts[first:last] - base, ends[first:last] - base)
+        return found
+
+    def varints(self, rows: Integers) -> Integers:
+        """The values of these varint fields; 2^63 and more are negative."""
+        starts, ends = self.payloads[rows], self.ends[rows]
+        found = np.empty(len(rows), dtype=np.int64)
+        for first, last in _regions(starts, ends) if len(rows) else ():
+            base = int(starts[first])
+            data = self.bytes_at(base, int(ends[last - 1])) + bytes(_HEADER)
+            if last - first < _FEW:
+                for row in range(first, last):
+                    value = _varint(data, int(starts[row]) - base)[0]
+                    found[row] = value - (1 << 64) if value >> 63 else value
+            else:
+                loaded = np.frombuffer(data, dtype=np.uint8)
+                found[first:last] = _varints(loaded, starts[first:last] - base)[0]
         return found
 
     def singular(self, tag: int, most: int | None = None) -> list[str]:
