@@ -1,0 +1,456 @@
+"""What the ONNX reader says about bytes, uses and oddities of models made for the purpose."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from sizeforensics.errors import Corrupt, FormatError, LimitExceeded, Truncated, Unsupported
+from sizeforensics.formats import onnx as reader
+from sizeforensics.inventory import Inventory
+from sizeforensics.limits import Limits
+from sizeforensics.source import MemorySource
+from sizeforensics.spans import ROLES
+
+FLOAT = TensorProto.FLOAT
+Y = helper.make_tensor_value_info("y", FLOAT, [3])
+
+
+def read(model: onnx.ModelProto | bytes, **limits: int) -> Inventory:
+    data = model if isinstance(model, bytes) else model.SerializeToString()
+    return reader.read(MemorySource("m.onnx", data), Limits(**limits))
+
+
+def array(name: str, *shape: int, dtype: type = np.float32) -> TensorProto:
+    return numpy_helper.from_array(np.ones(shape, dtype), name)
+
+
+def model(
+    nodes: list[onnx.NodeProto] | None = None,
+    weights: list[TensorProto] | None = None,
+    **changes: object,
+) -> onnx.ModelProto:
+    nodes = nodes or [helper.make_node("Identity", ["x"], ["y"], "same")]
+    inputs = [helper.make_tensor_value_info("x", FLOAT, [3])]
+    graph = helper.make_graph(nodes, "main", inputs, [Y], weights or [])
+    return helper.make_model(graph, **changes)
+
+
+def by_role(inventory: Inventory) -> dict[str, int]:
+    roles = zip(ROLES, inventory.bytes_by_role().tolist(), strict=True)
+    return {role: nbytes for role, nbytes in roles if nbytes}
+
+
+def subjects(inventory: Inventory, role: str) -> dict[str, int]:
+    return {
+        subject: nbytes
+        for (at, subject), (nbytes, _) in inventory.bytes_by_subject().items()
+        if ROLES[at] == role
+    }
+
+
+def uses(inventory: Inventory) -> dict[str, str]:
+    return {tensor.name: tensor.use for tensor in inventory.tensors}
+
+
+def field(number: int, payload: bytes) -> bytes:
+    """A length-delimited field."""
+    size = b""
+    left = len(payload)
+    while left > 0x7F:
+        size += bytes([left & 0x7F | 0x80])
+        left >>= 7
+    tag = number << 3 | 2
+    head = bytes([tag]) if tag < 0x80 else bytes([tag & 0x7F | 0x80, tag >> 7])
+    return head + size + bytes([left]) + payload
+
+
+# -- recognition
+
+
+def test_a_model_is_recognised_also_when_it_is_cut_inside_the_graph() -> None:
+    data = model(weights=[array("w", 3)]).SerializeToString()
+    assert reader.looks_like(MemorySource("m", data))
+    assert reader.looks_like(MemorySource("m", data[: len(data) // 2]))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"\x08\x08", b"PK\x03\x04" + bytes(40), b"\x80\x02}q\x00.", b"<!DOCTYPE html>",
+        b"version https://git-lfs.github.com/spec/v1\n", b"ir_version: 8\ngraph {\n}\n",
+        array("w", 3).SerializeToString(), model().graph.SerializeToString(),
+        b"\x3a\x04\x00\x00\x00\x00", bytes(64), b"\xef\xbb\xbf:\n",
+    ],
+    ids=[
+        "empty", "magic only", "zip", "pickle", "html", "lfs", "text protobuf", "bare tensor",
+        "bare graph", "graph of zeros", "zeros", "utf-8 mark",
+    ],
+)  # fmt: skip
+def test_other_files_are_not(data: bytes) -> None:
+    assert not reader.looks_like(MemorySource("f", data))
+
+
+def test_a_model_without_a_graph_is_refused() -> None:
+    with pytest.raises(Corrupt, match="graph"):
+        read(onnx.ModelProto(ir_version=8).SerializeToString())
+
+
+def test_a_model_cut_off_in_front_of_its_operator_sets_is_refused() -> None:
+    whole = model()
+    whole.ClearField("opset_import")
+    with pytest.raises(Truncated, match="opset_import"):
+        read(whole)
+    whole.ir_version = 2
+    assert read(whole).warnings == ()
+
+
+# -- bytes
+
+
+def test_every_role_is_where_the_catalogue_says() -> None:
+    node = helper.make_node(
+        "Conv", ["x", "w"], ["y"], "conv", "documented", "custom", group=1
+    )
+    node.metadata_props.add(key="pkg.stack_trace", value="File x, line 1")
+    whole = model([node], [array("w", 1000)], doc_string="about", producer_name="me")
+    whole.graph.value_info.append(helper.make_tensor_value_info("v", FLOAT, [1, "n"]))
+    helper.set_model_props(whole, {"stride": "32"})
+    inventory = read(whole)
+
+    props = field(9, whole.graph.node[0].metadata_props[0].SerializeToString())
+    roles = by_role(inventory)
+    assert roles["tensor-data"] == 4000
+    assert roles["value-info"] == len(field(13, whole.graph.value_info[0].SerializeToString()))
+    assert subjects(inventory, "debug-info") == {
+        "pkg.stack_trace": len(props), "doc_string": len(field(6, b"documented")) + len(field(6, b"about")),
+    }
+    names = b"".join([field(1, b"x"), field(1, b"w"), field(2, b"y"), field(3, b"conv")])
+    encoded = field(1, whole.graph.node[0].SerializeToString())
+    assert subjects(inventory, "names")["custom.Conv"] == len(names)
+    assert subjects(inventory, "names")["tensor names"] == len(field(8, b"w"))
+    assert subjects(inventory, "graph")["custom.Conv"] == (
+        len(encoded) - len(names) - len(props) - len(field(6, b"documented"))
+    )
+    tensor = field(5, whole.graph.initializer[0].SerializeToString())
+    assert subjects(inventory, "container") == {
+        "tensor headers": len(tensor) - 4000 - len(field(8, b"w"))
+    }
+    assert subjects(inventory, "metadata")["stride"] == len(
+        field(14, whole.metadata_props[0].SerializeToString())
+    )
+    assert subjects(inventory, "metadata")["producer_name"] == len(field(2, b"me"))
+    assert "unclaimed" not in roles
+    assert dict(inventory.metadata)["property stride"] == "32"
+    assert dict(inventory.metadata)["producer"] == "me"
+    assert inventory.nodes.count_and_bytes_by_op() == [("custom.Conv", 1, len(encoded))]
+
+
+def test_typed_elements_count_what_they_take() -> None:
+    tensor = helper.make_tensor("w", TensorProto.INT8, [4], [1, -1, 5, -128])
+    (storage,) = read(model([helper.make_node("Use", ["w"], ["y"])], [tensor])).storages
+    assert (storage.stored_bytes, storage.nbytes, storage.encoding) == (22, 4, "typed")
+    assert storage.payload is not None
+    assert storage.payload.read(0, 4) == np.array([1, -1, 5, -128], np.int8).tobytes()
+
+
+def test_packed_floats_are_raw_bytes() -> None:
+    tensor = helper.make_tensor("w", FLOAT, [2], [1.0, 2.0])
+    (storage,) = read(model([helper.make_node("Use", ["w"], ["y"])], [tensor])).storages
+    assert (storage.stored_bytes, storage.nbytes, storage.encoding) == (8, 8, "raw")
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_unpacked_elements_are_stored_with_their_tags(mixed: bool) -> None:
+    head = TensorProto(dims=[4], data_type=FLOAT, name="w").SerializeToString()
+    values = np.arange(4, dtype="<f4")
+    unpacked = b"".join(b"\x25" + value.tobytes() for value in values)
+    if mixed:
+        unpacked = b"\x25" + values[:1].tobytes() + field(4, values[1:].tobytes())
+    graph = field(1, helper.make_node("Use", ["w"], ["y"]).SerializeToString())
+    graph += field(5, head + unpacked)
+    inventory = read(field(7, graph))
+    (storage,) = inventory.storages
+    assert storage.payload is not None
+    assert storage.payload.read(0, 16) == values.tobytes()
+    assert (storage.stored_bytes, storage.encoding) == (17 if mixed else 20, "typed")
+
+
+# -- uses
+
+
+def test_an_initializer_that_nothing_reads_is_unreferenced() -> None:
+    inner = helper.make_graph(
+        [helper.make_node("Add", ["x", "outer"], ["y"])], "inner", [], [Y], [array("own", 3)]
+    )
+    nodes = [
+        helper.make_node("If", ["c"], ["y"], "if", then_branch=inner, else_branch=inner),
+        helper.make_node("Use", ["c"], ["z"]),
+    ]
+    weights = [array(name, 3) for name in ("outer", "dead", "result", "c")]
+    whole = model(nodes, weights)
+    whole.graph.output.append(helper.make_tensor_value_info("result", FLOAT, [3]))
+    inventory = read(whole)
+    assert uses(inventory) == {
+        "outer": "weight", "dead": "unreferenced", "result": "weight", "c": "weight",
+        "own": "unreferenced",
+    }
+
+
+def test_a_name_read_in_a_sibling_graph_does_not_count() -> None:
+    reads = helper.make_graph([helper.make_node("Neg", ["own"], ["y"])], "a", [], [Y])
+    owns = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["y"])], "b", [], [Y], [array("own", 3)]
+    )
+    node = helper.make_node("If", ["x"], ["y"], "if", then_branch=reads, else_branch=owns)
+    assert uses(read(model([node]))) == {"own": "unreferenced"}
+
+
+def test_training_bindings_read_initializers() -> None:
+    whole = model(weights=[array("w", 3), array("v", 3)])
+    info = whole.training_info.add()
+    info.update_binding.add(key="w", value="new_w")
+    info.algorithm.node.append(helper.make_node("Neg", ["v"], ["new_w"]))
+    assert uses(read(whole)) == {"w": "weight", "v": "weight"}
+
+
+def test_scales_and_zero_points_are_quantization_parameters() -> None:
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s", "z"], ["d"], "dq"),
+        helper.make_node("Constant", [], ["k"], value=array("", 1)),
+        helper.make_node("QuantizeLinear", ["x", "k"], ["q"], "q"),
+        helper.make_node("QLinearConv", ["q", "k", "", "w", "s2", "z2", "s3", "z3", "b"], ["y"]),
+    ]
+    names = ["w", "s", "z", "s2", "z2", "s3", "z3", "b", "annotated"]
+    whole = model(nodes, [array(name, 1) for name in names])
+    whole.graph.quantization_annotation.add(tensor_name="y").quant_parameter_tensor_names.add(
+        key="SCALE_TENSOR", value="annotated"
+    )
+    found = uses(read(whole))
+    assert {name for name, use in found.items() if use == "weight"} == {"w", "b"}
+    assert {use for name, use in found.items() if name not in {"w", "b"}} == {
+        "quantization-parameters"
+    }
+
+
+def test_sparse_initializers_are_values_and_indices() -> None:
+    values, indices = array("s", 2), array("", 2, dtype=np.int64)
+    whole = model([helper.make_node("Use", ["s"], ["y"])])
+    whole.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [9]))
+    assert uses(read(whole)) == {"s": "weight", "s.indices": "sparse-index"}
+
+
+def test_an_omitted_input_keeps_the_positions_of_the_others() -> None:
+    nodes = read(model([helper.make_node("Clip", ["x", "", "max"], ["y"])])).nodes
+    assert [nodes.values[at] for at in nodes.read_values.tolist()] == ["x", "", "max"]
+
+
+def test_a_nameless_node_is_shown_by_what_it_writes() -> None:
+    inventory = read(model([helper.make_node("Neg", ["x"], ["y"])]))
+    assert "node Neg -> y" in inventory.owners.names
+    assert inventory.nodes.names == [""]
+    assert inventory.nodes.op_names == ["Neg"]
+
+
+# -- oddities: every byte explained, and said
+
+
+def odd(tensor: TensorProto) -> Inventory:
+    return read(model([helper.make_node("Use", ["w"], ["y"])], [tensor]))
+
+
+def test_a_payload_of_the_wrong_size_is_kept_without_a_view() -> None:
+    for size in (11, 13):
+        inventory = odd(TensorProto(name="w", data_type=FLOAT, dims=[3], raw_data=bytes(size)))
+        assert inventory.tensors[0].storage is None
+        assert inventory.storages[0].nbytes == size
+        assert f"stores {size} bytes" in inventory.warnings[0]
+
+
+def test_a_typed_payload_of_the_wrong_count_is_kept_without_a_view() -> None:
+    inventory = odd(TensorProto(name="w", data_type=TensorProto.INT8, dims=[3], int32_data=[1, 2]))
+    assert inventory.tensors[0].storage is None
+    assert inventory.storages[0].nbytes == 2
+    assert len(inventory.warnings) == 1
+
+
+def test_raw_data_comes_before_a_typed_field() -> None:
+    inventory = odd(
+        TensorProto(name="w", data_type=FLOAT, dims=[1], raw_data=b"abcd", float_data=[1, 2])
+    )
+    view = inventory.tensors[0].storage
+    assert view is not None
+    assert inventory.storages[view].nbytes == 4
+    assert sorted(storage.nbytes for storage in inventory.storages) == [4, 8]
+    assert "does not count" in inventory.warnings[0]
+
+
+def test_raw_data_twice_counts_once() -> None:
+    tensor = TensorProto(name="w", data_type=FLOAT, dims=[1]).SerializeToString()
+    graph = field(5, tensor + field(9, b"1111") + field(9, b"2222"))
+    inventory = read(field(7, graph))
+    view = inventory.tensors[0].storage
+    assert view is not None
+    payload = inventory.storages[view].payload
+    assert payload is not None
+    assert payload.read(0, 4) == b"2222"
+    assert len(inventory.storages) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"dims": [-1], "raw_data": bytes(4)}, "negative dimension"),
+        ({"dims": [1 << 62] * 9, "raw_data": bytes(4)}, "stores 4 bytes"),
+        ({"data_type": 99, "dims": [2], "raw_data": bytes(6)}, "unknown data type 99"),
+        ({"dims": [2]}, "has no data"),
+        ({"dims": [1], "raw_data": bytes(4), "segment": TensorProto.Segment(begin=0, end=1)},
+         "segment"),
+        ({"dims": [1], "raw_data": bytes(4), "data_location": 1}, "external data"),
+    ],
+    ids=["negative", "overflow", "type", "no data", "segment", "external beside raw"],
+)  # fmt: skip
+def test_oddities_of_tensors_are_said(changes: dict[str, object], words: str) -> None:
+    inventory = odd(TensorProto(**({"name": "w", "data_type": FLOAT} | changes)))
+    assert any(words in warning for warning in inventory.warnings)
+    assert all(warning.startswith("m.onnx: ") for warning in inventory.warnings)
+
+
+def test_an_unknown_type_is_sized_by_its_payload() -> None:
+    tensor = odd(TensorProto(name="w", data_type=99, dims=[2], raw_data=bytes(6))).tensors[0]
+    assert (tensor.dtype.name, tensor.dtype.bits, tensor.nbytes) == ("onnx-99", 24, 6)
+    assert tensor.storage is not None
+
+
+def test_empty_tensors_need_no_storage() -> None:
+    inventory = odd(TensorProto(name="w", data_type=FLOAT, dims=[0, 5]))
+    assert inventory.tensors[0].storage is None
+    assert inventory.warnings == ()
+
+
+def test_unknown_fields_are_kept_and_named_once() -> None:
+    node = helper.make_node("Neg", ["x"], ["y"]).SerializeToString() + field(30, b"future")
+    graph = field(1, node) * 5 + field(200, b"more")
+    inventory = read(field(7, graph))
+    assert by_role(inventory)["metadata"] == 5 * len(field(30, b"future")) + len(field(200, b"more"))
+    assert "unknown field 200 in GraphProto at 0x70" in inventory.warnings[0]
+    assert "unknown field 30 in NodeProto at 0xf" in inventory.warnings[1]
+    assert inventory.warnings[2] == "m.onnx: 4 more: unknown field 30 in NodeProto"
+
+
+def test_a_known_number_with_another_wire_type_is_unknown() -> None:
+    inventory = read(field(7, field(1, b"\x08\x07")))
+    assert "unknown field 1 in NodeProto" in inventory.warnings[0]
+
+
+def test_two_graphs_are_merged() -> None:
+    first = field(7, field(1, helper.make_node("Neg", ["w"], ["y"]).SerializeToString()))
+    second = field(7, field(5, array("w", 3).SerializeToString()))
+    inventory = read(first + second)
+    assert uses(inventory) == {"w": "weight"}
+    assert "2 graph fields" in inventory.warnings[0]
+
+
+def test_names_are_kept_and_warnings_are_one_line() -> None:
+    name = "../\x1b[31m\n\u202eweight"
+    inventory = odd(TensorProto(name=name, data_type=FLOAT, dims=[3], raw_data=bytes(1)))
+    assert inventory.tensors[0].name == name
+    assert all(warning.isprintable() for warning in inventory.warnings)
+
+
+# -- limits, at the limit and beyond it
+
+
+def nested(levels: int) -> onnx.ModelProto:
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [], [Y])
+    for _ in range(levels):
+        node = helper.make_node("If", ["c"], ["y"], then_branch=graph)
+        graph = helper.make_graph([node], "g", [], [Y])
+    return helper.make_model(graph)
+
+
+def test_subgraphs_thirty_deep_are_read() -> None:
+    inventory = read(nested(30))
+    assert len(inventory.nodes) == 31
+    assert max(map(len, inventory.nodes.scope_names)) < 300
+
+
+def test_nesting_is_limited_as_protobuf_limits_it() -> None:
+    # Model, graph, node, attribute, value_info... the innermost message of two levels of
+    # subgraphs is a dimension of an output's shape: 1 + 2 x 3 + 5 deep.
+    assert read(nested(2), protobuf_nesting=12).warnings == ()
+    with pytest.raises(LimitExceeded, match="protobuf_nesting"):
+        read(nested(2), protobuf_nesting=11)
+
+
+def test_hundreds_of_levels_are_refused() -> None:
+    data = field(1, helper.make_node("Neg", ["x"], ["y"]).SerializeToString())
+    for _ in range(3_000):
+        data = field(1, field(5, field(6, data)))
+    with pytest.raises(LimitExceeded, match="protobuf_nesting"):
+        read(field(7, data))
+
+
+def test_nodes_are_limited() -> None:
+    nodes = [helper.make_node("Neg", ["x"], ["y"])] * 5
+    assert len(read(model(nodes), graph_nodes=5).nodes) == 5
+    with pytest.raises(LimitExceeded, match="graph_nodes"):
+        read(model(nodes), graph_nodes=4)
+
+
+def test_structure_is_limited_and_payload_is_not_structure() -> None:
+    whole = model([helper.make_node("Use", ["w"], ["y"])], [array("w", 1000)])
+    structure = len(whole.SerializeToString()) - 4000
+    assert read(whole, structure_bytes=structure).warnings == ()
+    with pytest.raises(LimitExceeded, match="structure_bytes"):
+        read(whole, structure_bytes=structure - 1)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("rank", [1024, 1025, 200_000])
+def test_rank_is_limited(rank: int, packed: bool) -> None:
+    dims = field(1, b"\1" * rank) if packed else b"\x08\1" * rank
+    tensor = dims + TensorProto(name="w", data_type=FLOAT, raw_data=bytes(4)).SerializeToString()
+    data = field(7, field(5, tensor))
+    if rank <= 1024:
+        assert read(data).tensors[0].shape == (1,) * rank
+    else:
+        with pytest.raises(LimitExceeded, match="tensor_rank"):
+            read(data)
+
+
+def test_three_million_empty_nodes_are_read_in_bounded_memory() -> None:
+    data = field(7, b"\x0a\x00" * 3_000_000)
+    inventory = read(data)
+    assert len(inventory.nodes) == 3_000_000
+    assert len(inventory.files[0].spans) == 2
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        b"\x08\x03" + b"\x10\x01" + field(4, bytes(13)),
+        b"\x08\x01" + b"\x10\x06" + field(5, b"\x80"),
+        b"\x08\x01" + b"\x10\x06" + field(5, b"\xff" * 9 + b"\x7f"),
+        field(1, b"\x80") + field(8, b"w"),
+    ],
+    ids=["floats of 13 bytes", "varint cut off", "varint of 70 bits", "dimension cut off"],
+)
+def test_broken_packed_fields_are_corrupt(tensor: bytes) -> None:
+    with pytest.raises(Corrupt):
+        read(field(7, field(5, tensor)))
+
+
+def test_elements_with_long_tags_are_unsupported() -> None:
+    with pytest.raises(Unsupported):
+        read(field(7, field(5, b"\x10\x01" + b"\xa5\x00" + bytes(4))))
+
+
+def test_offsets_in_errors_are_those_of_the_file() -> None:
+    node = helper.make_node("Neg", ["x"], ["y"]).SerializeToString() + b"\x0f"
+    data = field(7, field(1, node))
+    with pytest.raises(FormatError) as refused:
+        read(data)
+    assert refused.value.offset == len(data) - 1
