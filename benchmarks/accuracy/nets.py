@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -108,10 +110,24 @@ def quiet() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@contextlib.contextmanager
+def _no_standard_output() -> Iterator[None]:
+    """``verbose=True`` prints the graph from C++, past ``sys.stdout``."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
 def export(model: nn.Module, x: Tensor | tuple[Any, ...], path: Path, **options: Any) -> None:
     """Write ONNX with the exporter that traces (``dynamo=False``)."""
     arguments = x if isinstance(x, tuple) else (x,)
-    with quiet():
+    with quiet(), _no_standard_output():
         torch.onnx.export(
             model, arguments, path, **{"dynamo": False, "opset_version": OPSET, **options}
         )

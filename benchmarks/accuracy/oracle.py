@@ -101,13 +101,14 @@ def _record(found: Structure, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) 
     folder, _, key = name.rpartition("/")
     if folder in ("data", "constants") and key.isdecimal():
         found.payloads.append(Payload(name, entry.file_size, entry.compress_size))
-    elif name in ("data.pkl", "constants.pkl"):
+    elif name in ("data.pkl", "constants.pkl", "traced_inputs.pkl"):
         keys = tensor_keys(archive.read(entry))
         found.causes["names"] += keys
         found.causes["pickle"] += entry.file_size - keys
         found.causes["compression"] += entry.compress_size - entry.file_size
     elif name in _METADATA or name.startswith("extra/"):
-        found.causes["metadata"] += entry.compress_size
+        found.causes["metadata"] += entry.file_size
+        found.causes["compression"] += entry.compress_size - entry.file_size
     elif name.endswith(".debug_pkl"):
         found.causes["debug-info"] += entry.compress_size
     elif name.startswith("code/"):
@@ -240,10 +241,10 @@ def _message(found: Structure, message: Message, cause: str, names: dict[str, st
     kind = message.DESCRIPTOR.name
     for descriptor, value in message.ListFields():
         own = _CAUSES.get((kind, descriptor.name), cause)
+        if kind == "ValueInfoProto" and cause == "graph":  # an input or an output of the graph
+            own = {"name": "names", "metadata_props": "metadata"}.get(descriptor.name, own)
         if descriptor.name == "doc_string":
             own = "debug-info"
-        if kind == "ValueInfoProto" and descriptor.name == "name" and cause == "graph":
-            own = "names"
         if kind == "TensorProto" and descriptor.name in _PAYLOAD:
             _payload(found, message, descriptor, value)
         elif descriptor.type == FieldDescriptor.TYPE_MESSAGE:

@@ -1,10 +1,27 @@
-"""All recipes, in the order of the table in CAUSES.md: importing a module registers its own."""
+"""All recipes: importing a module registers its own, in the order of the table."""
 
 from __future__ import annotations
 
-from benchmarks.accuracy import dtypes, training
-from benchmarks.accuracy.planted import RECIPES, Recipe
+from benchmarks.accuracy import (
+    combinations,
+    constants,
+    containers,
+    dtypes,
+    duplicates,
+    encodings,
+    folds,
+    metadata,
+    quantisation,
+    sidecars,
+    training,
+    weights,
+)
+from benchmarks.accuracy.planted import RECIPES
 
-__all__ = ["MODULES", "RECIPES", "Recipe"]
+__all__ = ["MODULES", "RECIPES"]
 
-MODULES = (dtypes, training)
+MODULES = (
+    dtypes, training, duplicates, constants, encodings, metadata, sidecars, folds, quantisation,
+    containers, weights, combinations,
+)  # fmt: skip
+"""Each registers its recipes when it is imported; this is the order in which they are shown."""
