@@ -34,6 +34,7 @@ from sizeforensics.formats.pickle_values import (
 from sizeforensics.formats.torch_rebuild import (
     Description,
     Payload,
+    Persistent,
     Quantizer,
     Rebuilder,
     StorageRef,
@@ -115,9 +116,14 @@ class Objects:
     owners: Integers
 
 
-def read_objects(pickle: Pickle, limits: Limits = DEFAULT_LIMITS) -> Objects:
-    """Everything the pickle holds. Does no I/O, and no bytes of a pickle make it raise."""
-    walk = _Walk(pickle, limits)
+def read_objects(
+    pickle: Pickle, limits: Limits = DEFAULT_LIMITS, persistent: Persistent = storage_view
+) -> Objects:
+    """Everything the pickle holds. Does no I/O, and no bytes of a pickle make it raise.
+
+    ``persistent`` says which tensor a persistent id on its own is; by default the storage it names.
+    """
+    walk = _Walk(pickle, limits, persistent)
     with collector_paused():
         walk.run()
         tiling = walk.claims.tile(pickle.size)
@@ -162,9 +168,9 @@ class _Walk:
     The generators yield the children that are still to be expanded; tensors are handled at once.
     """
 
-    def __init__(self, pickle: Pickle, limits: Limits) -> None:
+    def __init__(self, pickle: Pickle, limits: Limits, persistent: Persistent) -> None:
         self.pickle = pickle
-        self.rebuilder = Rebuilder(pickle, limits)
+        self.rebuilder = Rebuilder(pickle, limits, persistent)
         self.claims = Claims()
         self.tensors: list[PickledTensor] = []
         self.modules: list[PickledModule] = []
@@ -232,6 +238,8 @@ class _Walk:
                 name = self.join(place.path, str(index))
                 yield from self.tensor_in_list(value, found, name, place)
                 continue
+            if not own and _hollow(value):
+                continue
             path = self.child(place, "index", str(index))
             if own:
                 owner = self.claims.owner(path.access, path.subject)
@@ -263,8 +271,10 @@ class _Walk:
                 owner = self.claims.owner(child.access, child.subject)
                 self.claims.claim(start, end, PICKLE, owner)
             return ()
-        text = self.text(key)
         found = self.describe(value)
+        if found is None and not named and _hollow(value):
+            return ()
+        text = self.text(key)
         if found is not None:
             name = self.join(path, text)
             index = len(self.tensors)
@@ -276,7 +286,7 @@ class _Walk:
             return tasks
         child = self.child(place, place.kind, text)
         owner = place.owner
-        if named or not (place.coarse or child is path or _hollow(value)):
+        if named or not (place.coarse or child is path):
             owner = self.claims.owner(child.access, child.subject)
             self.claims.claim(start, end, PICKLE, owner)
         return ((value, _Place(child, owner, place.coarse)),)
@@ -358,7 +368,7 @@ class _Walk:
         if type(value) is Call:
             found = self.rebuilder.describe(value)
         elif type(value) is PersistentId:
-            view = storage_view(value)
+            view = self.rebuilder.persistent(value)
             found = Description((view,)) if view else None
         return found if found is not None and found.views else None
 

@@ -188,14 +188,21 @@ def storage_view(persistent: PersistentId) -> View | None:
     return View("", "", dtype, (numel,), (1,), 0, storage, False, None, "")
 
 
+Persistent = Callable[[PersistentId], View | None]
+"""The tensor that a persistent id on its own stands for; None where it stands for something else."""
+
+
 # -- the rebuild functions of torch ----------------------------------------------------------------
 
 
 class Rebuilder:
     """Describes calls of one pickle; ``describe`` returns None for what is no tensor."""
 
-    def __init__(self, pickle: Pickle, limits: Limits) -> None:
+    def __init__(
+        self, pickle: Pickle, limits: Limits, persistent: Persistent = storage_view
+    ) -> None:
         self.pickle = pickle
+        self.persistent = persistent
         self.rank = limits.tensor_rank
         self.parts: dict[Call, Description] = {}
         self.depth = 0

@@ -18,7 +18,8 @@ from itertools import pairwise
 import pytest
 
 from sizeforensics.errors import Corrupt, FormatError, LimitExceeded, Truncated
-from sizeforensics.formats.pickle_stream import FIRST_WINDOW, load, load_first, unescape
+from sizeforensics.formats.pickle_opcodes import unescape
+from sizeforensics.formats.pickle_stream import FIRST_WINDOW, load, load_first
 from sizeforensics.formats.pickle_values import (
     BigInt,
     Bytes,
@@ -492,6 +493,7 @@ def test_every_truncation_is_refused(protocol: int) -> None:
     ("pickle_stack", b"N(NN.", 4),
     ("pickle_memo", b"Nq\x00q\x01q\x02q\x01.", 3),
     ("pickle_bytes", b"NNN.", 4),
+    ("pickle_objects", b"]}\x8fcm\nC\n)RP1\n.", 6),
 ])  # fmt: skip
 def test_limits_hold_exactly(name: str, data: bytes, needed: int) -> None:
     read(data, replace(DEFAULT_LIMITS, **{name: needed}))

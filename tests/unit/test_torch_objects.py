@@ -18,7 +18,8 @@ import pytest
 import torch
 
 from sizeforensics.dtypes import DTYPES
-from sizeforensics.formats.pickle_stream import load, unescape
+from sizeforensics.formats.pickle_opcodes import unescape
+from sizeforensics.formats.pickle_stream import load
 from sizeforensics.formats.pickle_values import Pickle
 from sizeforensics.formats.torch_objects import Objects, PickledTensor, read_objects
 from sizeforensics.formats.torch_rebuild import Payload, StorageRef
