@@ -9,7 +9,12 @@ import pytest
 from sizeforensics.causes import CAUSES, Cause
 from sizeforensics.spans import ROLES
 
-CONTRACT = ["carried", "dtype", "quantization-parameters", "duplicate", "constant", "densified", "sparse-index", "shape", "unmatched", "folded", "optimizer-state", "ema-copy", "storage-slack", "unreferenced", "graph", "names", "code", "pickle", "metadata", "value-info", "debug-info", "container", "alignment", "compression", "encoding", "unexplained"]
+CONTRACT = [
+    "carried", "dtype", "quantization-parameters", "duplicate", "constant", "densified",
+    "sparse-index", "shape", "unmatched", "folded", "optimizer-state", "ema-copy", "storage-
+    slack", "unreferenced", "graph", "names", "code", "pickle", "metadata", "value-info",
+    "debug-info", "container", "alignment", "compression", "encoding", "unexplained",
+]  # fmt: skip
 
 
 def test_every_id_of_the_contract_is_there_once():

@@ -1,0 +1,238 @@
+"""A batch-norm folded into a layer is proved from its own parameters, or not claimed at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sizeforensics.inventory import Module
+from sizeforensics.matching import match
+from tests.builders import artifact, diff, graph, random, tensor_causes
+
+OUT, IN = 8, 6
+LAYERS = {
+    # shape of the weight, axis of the output channels
+    "conv": ((OUT, IN, 3, 3), 0),
+    "depthwise": ((OUT, 1, 3, 3), 0),
+    "grouped": ((OUT, IN // 2, 3, 3), 0),
+    "conv transposed": ((IN, OUT, 3, 3), 1),
+    "linear": ((OUT, IN), 0),
+    "linear stored transposed": ((IN, OUT), 1),
+    "conv1d": ((OUT, IN, 5), 0),
+    "conv3d": ((OUT, IN, 2, 2, 2), 0),
+}
+
+
+def norm(channels, seed=50):
+    rng = np.random.default_rng(seed)
+    return {
+        "bn.weight": rng.uniform(0.5, 2, channels).astype(np.float32),
+        "bn.bias": rng.standard_normal(channels).astype(np.float32),
+        "bn.running_mean": rng.standard_normal(channels).astype(np.float32),
+        "bn.running_var": rng.uniform(0.2, 3, channels).astype(np.float32),
+        "bn.num_batches_tracked": np.array(77, dtype=np.int64),
+    }
+
+
+def scale_and_shift(vectors, eps):
+    wide = {name: array.astype(np.float64) for name, array in vectors.items()}
+    scale = wide["bn.weight"] / np.sqrt(wide["bn.running_var"] + eps)
+    return scale, wide["bn.bias"] - scale * wide["bn.running_mean"]
+
+
+def spread(vector, axis, rank):
+    return vector.reshape([-1 if at == axis else 1 for at in range(rank)])
+
+
+def behind(weight, axis, vectors, eps, own=None):
+    """Weight and bias of a layer that a batch-norm behind it was folded into."""
+    scale, shift = scale_and_shift(vectors, eps)
+    folded = weight.astype(np.float64) * spread(scale, axis, weight.ndim)
+    bias = shift if own is None else shift + scale * own.astype(np.float64)
+    return {"w": folded.astype(np.float32), "b": bias.astype(np.float32)}
+
+
+def in_front(weight, axis, vectors, eps, own=None):
+    """The same for a batch-norm in front: ``axis`` is that of the input channels."""
+    scale, shift = scale_and_shift(vectors, eps)
+    wide = weight.astype(np.float64)
+    bias = np.moveaxis(wide, axis, 1).reshape(OUT, len(shift), -1).sum(axis=2) @ shift
+    if own is not None:
+        bias = bias + own
+    folded = wide * spread(scale, axis, weight.ndim)
+    return {"w": folded.astype(np.float32), "b": bias.astype(np.float32)}
+
+
+def module(eps):
+    return Module("model.bn", "BatchNorm2d", {"eps": eps}, {
+        "weight": 1, "bias": 2, "running_mean": 3, "running_var": 4, "num_batches_tracked": 5,
+    })  # fmt: skip
+
+
+def as_type(arrays, dtype):
+    return {
+        name: array.astype(dtype) if array.dtype == np.float32 else array
+        for name, array in arrays.items()
+    }
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_behind_a_layer_without_a_bias(layer):
+    shape, axis = LAYERS[layer]
+    weight, vectors = random(1, *shape), norm(OUT)
+    before = {"conv.weight": weight, **vectors}
+    found = diff(artifact(before), artifact(behind(weight, axis, vectors, 1e-5)))
+    # The new bias is the batch-norm's; scale, mean, variance and counter are absorbed.
+    assert tensor_causes(found) == {
+        "carried": (weight.nbytes + 4 * OUT, weight.nbytes + 4 * OUT),
+        "folded": (3 * 4 * OUT + 8, 0),
+    }
+    assert {row.evidence for row in found.rows if row.cause != "container"} == {"proved"}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_behind_a_layer_with_a_bias_of_its_own(layer):
+    shape, axis = LAYERS[layer]
+    weight, vectors, own = random(2, *shape), norm(OUT), random(3, OUT)
+    before = {"conv.weight": weight, **vectors, "conv.bias": own}
+    found = diff(artifact(before), artifact(behind(weight, axis, vectors, 1e-5, own)))
+    assert tensor_causes(found) == {
+        "carried": (weight.nbytes + 4 * OUT, weight.nbytes + 4 * OUT),
+        "folded": (4 * 4 * OUT + 8, 0),
+    }
+    (bias,) = [row for row in found.rows if row.cause == "carried" and row.subject == "b"]
+    assert bias.before.name == "conv.bias"
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((OUT, IN, 3, 3), 1), ((OUT, IN), 1)])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_in_front_of_a_layer(shape, axis, has_bias):
+    weight, vectors, own = random(4, *shape), norm(IN), random(5, OUT) if has_bias else None
+    before = {"conv.weight": weight, **vectors}
+    if has_bias:
+        before["conv.bias"] = own
+    found = diff(artifact(before), artifact(in_front(weight, axis, vectors, 1e-5, own)))
+    causes = tensor_causes(found)
+    # Where the layer had no bias the batch-norm's, of another length, became one.
+    assert causes["folded"][0] == (4 if has_bias else 3) * 4 * IN + 8
+    assert not {"unmatched", "constant", "duplicate"} & set(causes)
+    assert {row.evidence for row in found.rows if row.cause != "container"} == {"proved"}
+
+
+@pytest.mark.parametrize("layer", ["conv", "depthwise", "conv transposed", "linear"])
+@pytest.mark.parametrize(("source", "target"), [("float16", "float32"), ("float32", "float16")])
+def test_folded_and_cast(layer, source, target):
+    shape, axis = LAYERS[layer]
+    before = as_type({"conv.weight": random(6, *shape), **norm(OUT)}, source)
+    exact = {name: array.astype(np.float32) for name, array in before.items()}
+    after = as_type(behind(exact["conv.weight"], axis, exact, 1e-3), target)
+    causes = tensor_causes(diff(artifact(before, modules=[module(1e-3)]), artifact(after)))
+    count = before["conv.weight"].size + OUT
+    width = np.dtype(source).itemsize
+    more = 2 * count
+    assert causes == {
+        "carried": (2 * count, 2 * count),
+        "dtype": (0, more) if target == "float32" else (more, 0),
+        "folded": (3 * width * OUT + 8, 0),
+    }
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-3, 1e-4, 1e-6])
+def test_an_epsilon_the_file_does_not_say_is_found(eps):
+    weight, vectors = random(7, OUT, IN, 3, 3), norm(OUT)
+    matching = match(artifact({"conv.weight": weight, **vectors}),
+                     artifact(behind(weight, 0, vectors, eps)))  # fmt: skip
+    assert len(matching.folds) == 4
+    assert any(f"eps {eps:g}" in found.how for found in matching.matches)
+
+
+def test_an_unusual_epsilon_is_taken_from_the_module_alone():
+    weight, vectors = random(8, OUT, IN, 3, 3), norm(OUT)
+    before = {"conv.weight": weight, **vectors}
+    after = artifact(behind(weight, 0, vectors, 0.0123))
+    assert len(match(artifact(before, modules=[module(0.0123)]), after).folds) == 4
+    assert match(artifact(before), after).folds == ()
+
+
+def test_the_wrong_epsilon_of_a_module_proves_nothing():
+    weight, vectors = random(9, OUT, IN, 3, 3), norm(OUT)
+    vectors["bn.running_var"] *= np.float32(0.01)
+    # In another order than a state dict's, so that the module alone says what is what.
+    before = {"conv.weight": weight}
+    for name in ("bn.running_var", "bn.num_batches_tracked", "bn.weight", "bn.bias",
+                 "bn.running_mean"):  # fmt: skip
+        before[name] = vectors[name]
+    index = {name: at for at, name in enumerate(before)}
+    wrong = Module("bn", "BatchNorm2d", {"eps": 1e-1}, {
+        name: index[f"bn.{name}"] for name in ("weight", "bias", "running_mean", "running_var")
+    })  # fmt: skip
+    right = Module("bn", "BatchNorm2d", {"eps": 1e-5}, wrong.tensors)
+    after = artifact(behind(weight, 0, vectors, 1e-5))
+    assert match(artifact(before, modules=[wrong]), after).folds == ()
+    assert len(match(artifact(before, modules=[right]), after).folds) >= 3
+
+
+@pytest.mark.parametrize("element", [(0, 0, 0, 0), (3, 2, 1, 1), (7, 5, 2, 2)])
+def test_one_changed_element_proves_nothing(element):
+    weight, vectors = random(10, OUT, IN, 3, 3), norm(OUT)
+    after = behind(weight, 0, vectors, 1e-5)
+    after["w"][element] += np.float32(0.01)
+    matching = match(artifact({"conv.weight": weight, **vectors}), artifact(after))
+    assert matching.folds == ()
+    assert [found for found in matching.matches if found.evidence == "proved"] == []
+
+
+def test_one_channel_of_another_scale_is_not_the_batch_norm():
+    weight, vectors = random(11, OUT, IN, 3, 3), norm(OUT)
+    after = behind(weight, 0, vectors, 1e-5)
+    after["w"][OUT - 1] *= np.float32(1.01)
+    matching = match(artifact({"conv.weight": weight, **vectors}), artifact(after))
+    assert matching.folds == ()
+    assert [found.how for found in matching.matches if found.evidence == "proved"] == [
+        "scaled per channel of axis 0"
+    ]
+
+
+def test_scaled_per_channel_without_a_batch_norm():
+    weight = random(12, OUT, IN, 3, 3)
+    factors = np.random.default_rng(0).uniform(0.5, 2, OUT).astype(np.float32)
+    found = match(artifact({"a": weight}), artifact({"b": weight * spread(factors, 0, 4)}))
+    (pair,) = found.matches
+    assert (pair.evidence, pair.how) == ("proved", "scaled per channel of axis 0")
+    assert found.folds == ()
+
+
+def test_every_batch_norm_goes_to_its_own_layer():
+    before, after = {}, {}
+    for layer in range(5):
+        weight, vectors = random(20 + layer, OUT, IN, 3, 3), norm(OUT, 30 + layer)
+        before[f"{layer}.conv.weight"] = weight
+        before |= {f"{layer}.{name}": array for name, array in vectors.items()}
+        folded = behind(weight, 0, vectors, 1e-5)
+        after |= {f"x{9 - layer}.{name}": array for name, array in folded.items()}
+    before, after = artifact(before), artifact(after)
+    matching = match(before, after)
+    for found in matching.matches:
+        layer = before.tensors[found.before].name[0]
+        assert after.tensors[found.after].name[1] == str(9 - int(layer))
+    assert len(matching.matches) == 10
+    assert len(matching.folds) == 20
+
+
+def test_batch_norms_of_a_graph_are_found_by_their_node():
+    weight, vectors = random(13, OUT, IN, 3, 3), norm(OUT)
+    names = ["bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"]
+    before = {name: vectors[name] for name in reversed(names)} | {"conv.weight": weight}
+    nodes = graph(("Conv", ["x", "conv.weight"], ["y"]), ("BatchNormalization", ["y", *names], ["z"]))
+    after = artifact(behind(weight, 0, vectors, 1e-5))
+    assert match(artifact(before), after).folds == ()
+    assert len(match(artifact(before, nodes=nodes), after).folds) == 3
+
+
+def test_folding_is_seen_in_both_directions():
+    weight, vectors = random(14, OUT, IN, 3, 3), norm(OUT)
+    one = artifact({"conv.weight": weight, **vectors})
+    two = artifact(behind(weight, 0, vectors, 1e-5))
+    there, back = tensor_causes(diff(one, two)), tensor_causes(diff(two, one))
+    assert back == {cause: (after, before) for cause, (before, after) in there.items()}
+    assert back["folded"] == (0, 3 * 4 * OUT + 8)
