@@ -17,10 +17,8 @@ class Limits:
     """Bytes the deflated records of one archive may inflate to together."""
     pickle_bytes: int = 256 << 20
     """Bytes of one pickle stream, inflated."""
-    pickle_opcodes: int = 8_000_000
-    """Opcodes of one pickle stream; about 32 for each tensor of a checkpoint."""
-    pickle_objects: int = 2_000_000
-    """Containers, calls, references and payloads of one pickle; about 3 for each tensor."""
+    pickle_opcodes: int = 20_000_000
+    """Opcodes of one pickle stream."""
     pickle_stack: int = 1_000_000
     """Depth of the pickle machine's stack and of nested containers on it."""
     pickle_memo: int = 5_000_000
@@ -31,6 +29,12 @@ class Limits:
     """Nodes of one ONNX model, subgraphs and functions included."""
     structure_bytes: int = 1 << 30
     """Bytes of an ONNX file that are not tensor payload."""
+    json_bytes: int = 100_000_000
+    """Bytes of one JSON text; what the safetensors crate allows for a header (MAX_HEADER_SIZE)."""
+    json_nesting: int = 128
+    """Depth of nested arrays and objects in JSON; the limit of the parser safetensors uses."""
+    json_values: int = 5_000_000
+    """Values in one JSON text; a header has about eleven for each tensor."""
     tensor_rank: int = 1_024
     """Dimensions of one tensor."""
 
