@@ -17,8 +17,10 @@ class Limits:
     """Bytes the deflated records of one archive may inflate to together."""
     pickle_bytes: int = 256 << 20
     """Bytes of one pickle stream, inflated."""
-    pickle_opcodes: int = 20_000_000
-    """Opcodes of one pickle stream."""
+    pickle_opcodes: int = 8_000_000
+    """Opcodes of one pickle stream; about 32 for each tensor of a checkpoint."""
+    pickle_objects: int = 2_000_000
+    """Containers, calls, references and payloads of one pickle; about 3 for each tensor."""
     pickle_stack: int = 1_000_000
     """Depth of the pickle machine's stack and of nested containers on it."""
     pickle_memo: int = 5_000_000

@@ -60,7 +60,7 @@ def _read(file: Candidate) -> Inventory:
 
 
 def _unrecognized(source: Source, got: str) -> Unrecognized:
-    return Unrecognized(source.path, 0, "a PyTorch, TorchScript or ONNX model", got)
+    return Unrecognized(source.path, 0, "a PyTorch, TorchScript, ONNX or safetensors model", got)
 
 
 class Candidate:
@@ -98,6 +98,22 @@ def _onnx(file: Candidate) -> Inventory | None:
     return read(file.source, file.limits) if looks_like(file.source) else None
 
 
+def _safetensors(file: Candidate) -> Inventory | None:
+    from sizeforensics.formats import safetensors
+
+    if safetensors.looks_like(file.source, file.head):
+        return safetensors.read(file.source, file.limits)
+    if safetensors.looks_like_index(file.head):
+        return safetensors.read_sharded(file.source, file.limits)
+    return None
+
+
+def _legacy(file: Candidate) -> Inventory | None:
+    from sizeforensics.formats.legacy import looks_like, read
+
+    return read(file.source, file.limits) if looks_like(file.source) else None
+
+
 def _torchscript(file: Candidate) -> Inventory | None:
     torch = file.torch
     # torch.jit.save always writes constants.pkl; other writers of its layout may not.
@@ -119,6 +135,16 @@ def _pytorch(file: Candidate) -> Inventory | None:
     return read(torch, file.limits)
 
 
-FORMATS: tuple[Callable[[Candidate], Inventory | None], ...] = (_onnx, _torchscript, _pytorch)
+def _bare_pickle(file: Candidate) -> Inventory | None:
+    from sizeforensics.formats.bare_pickle import looks_like, read
+
+    if not looks_like(file.source, file.head, file.limits):
+        return None
+    return read(file.source, file.limits)
+
+
+FORMATS: tuple[Callable[[Candidate], Inventory | None], ...] = (
+    _safetensors, _onnx, _legacy, _torchscript, _pytorch, _bare_pickle,
+)  # fmt: skip
 """Every format, in the order in which a file is offered to them: the inventory, or None for a file
 of another format. An archive with something in front of it may be anything, so ZIP comes last."""

@@ -8,9 +8,6 @@ from collections.abc import Callable, Sequence
 from sizeforensics.escape import one_line
 from sizeforensics.formats.zip_archive import Archive
 
-# torch/serialization.py, MAGIC_NUMBER, pickled as LONG1.
-_LEGACY_MAGIC = b"\x8a\x0a" + (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
-_TAR_MEMBERS = (b"sys_info", b"pickle", b"storages", b"tensors")
 _TEXT_PROTOBUF = re.compile(rb"\s*(#[^\n]*\n\s*)*(ir_version|producer_name|graph|opset_import)\s*[:{]")
 
 _MAGICS: tuple[tuple[int, bytes, str], ...] = (
@@ -50,7 +47,7 @@ def describe(head: bytes, size: int) -> str:
         return "an empty file"
     if not head.strip(b"\0"):
         return f"zeros ({len(head):,} bytes looked at)"
-    for name_it in (_magic, _pickle, _tar, _safetensors, _saved_model, _text):
+    for name_it in (_magic, _tar, _saved_model, _text):
         if words := name_it(head, size):
             return words
     return f"an unknown format that begins with {head[:8].hex(' ')}"
@@ -87,27 +84,11 @@ def _magic(head: bytes, size: int) -> str:
     return next((words for at, magic, words in _MAGICS if head.startswith(magic, at)), "")
 
 
-def _pickle(head: bytes, size: int) -> str:
-    del size
-    if not head.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
-        return ""
-    if _LEGACY_MAGIC in head[:32]:
-        return "a PyTorch checkpoint in the legacy format (torch.save before 1.6): save it again"
-    return f"a bare pickle of protocol {head[1]}"
-
-
 def _tar(head: bytes, size: int) -> str:
     del size
     if not head.startswith(b"ustar", 257):
         return ""
-    if head[:100].rstrip(b"\0").removeprefix(b"./") in _TAR_MEMBERS:
-        return "a PyTorch checkpoint in the old tar layout (before 0.2): save it again"
     return "a tar archive: unpack it first"
-
-
-def _safetensors(head: bytes, size: int) -> str:
-    length = int.from_bytes(head[:8], "little")
-    return "a safetensors file" if 2 <= length <= size - 8 and head[8:9] == b"{" else ""
 
 
 def _saved_model(head: bytes, size: int) -> str:

@@ -1,0 +1,39 @@
+"""Pickles that are a file of their own: dicts of numpy arrays, lists, objects of any kind."""
+
+from __future__ import annotations
+
+from sizeforensics.errors import FormatError
+from sizeforensics.formats import pickle_stream
+from sizeforensics.formats.checkpoint_roles import assign_uses
+from sizeforensics.formats.torch_stream import TRAILING, Stream
+from sizeforensics.inventory import Inventory
+from sizeforensics.limits import DEFAULT_LIMITS, Limits
+from sizeforensics.source import Source
+
+_NEWEST_PROTOCOL = 5
+_OLD_BEGINNINGS = b"(cdl]}"
+"""First opcodes of a container or an object in protocols 0 and 1: MARK, GLOBAL, DICT, LIST,
+EMPTY_LIST, EMPTY_DICT."""
+
+
+def looks_like(source: Source, head: bytes, limits: Limits) -> bool:
+    """Whether the file begins with PROTO, or is a whole pickle of a protocol without it."""
+    if head[:1] == b"\x80":
+        return len(head) > 1 and head[1] <= _NEWEST_PROTOCOL
+    if not head or head[0] not in _OLD_BEGINNINGS:
+        return False
+    try:
+        return pickle_stream.load_first(source, 0, source.size, limits).end == source.size
+    except FormatError:
+        return False
+
+
+def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
+    """The inventory of a pickle, protocols 0 to 5."""
+    stream = Stream(source, limits)
+    pickle = stream.load(0, source.size)
+    objects = stream.objects(pickle)
+    stream.metadata.append(("pickle protocol", str(pickle.protocol)))
+    stream.add_tensors(pickle, objects, assign_uses, {})
+    stream.trailing(pickle.end, TRAILING, "the pickle")
+    return stream.finish("pickle")

@@ -1,0 +1,152 @@
+"""Put pickles and raw storages that lie one after the other in a file together as an inventory.
+
+What ``torch_inventory`` does for archives, for PyTorch's containers that are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sizeforensics.dtypes import DType
+from sizeforensics.errors import Corrupt, Truncated, Unsupported
+from sizeforensics.formats import pickle_stream, torch_objects
+from sizeforensics.formats.notes import Notes
+from sizeforensics.formats.pickle_values import Pickle
+from sizeforensics.formats.torch_objects import Objects, PickledTensor
+from sizeforensics.formats.torch_payloads import arrays_in, placed
+from sizeforensics.formats.torch_rebuild import Payload, Persistent, StorageRef, storage_view
+from sizeforensics.inventory import File, Inventory, Module, Storage, Tensor
+from sizeforensics.limits import Limits
+from sizeforensics.source import Source
+from sizeforensics.spans import CONTAINER, TENSOR_DATA, UNCLAIMED, Owners, SpanSink
+
+STORAGES = "tensors"
+TRAILING = "bytes behind the pickle"
+"""Subjects of owners that are not named after a pickled object."""
+
+_COUNT = 8  # bytes of the number of elements in front of every storage
+
+Assign = Callable[[object, Sequence[PickledTensor]], Sequence[PickledTensor]]
+"""Gives the tensors of a pickle, in their order, the names and uses they get."""
+
+
+class Stream:
+    """An inventory in the making: ranges are claimed one after the other, then ``finish``."""
+
+    def __init__(self, source: Source, limits: Limits) -> None:
+        self.source = source
+        self.limits = limits
+        self.notes = Notes()
+        self.storages: list[Storage] = []
+        self.metadata: list[tuple[str, str]] = []
+        self._sink = SpanSink()
+        self._owners = Owners()
+        self._tensors: list[Tensor] = []
+        self._modules: list[Module] = []
+        self._pickled: list[str] = []
+
+    def claim(self, start: int, end: int, role: int, name: str, subject: str) -> None:
+        """Give ``[start, end)`` to one owner."""
+        self._sink.add(start, end, role, self._owners.add(name, subject))
+
+    def load(self, start: int, end: int) -> Pickle:
+        """The pickle that begins at ``start`` and ends somewhere before ``end``."""
+        return pickle_stream.load_first(self.source, start, end, self.limits)
+
+    def framing(self, start: int, end: int, name: str, subject: str) -> Pickle:
+        """A pickle that frames others: all its bytes are ``container``."""
+        pickle = self.load(start, end)
+        self.claim(start, pickle.end, CONTAINER, name, subject)
+        self.remember(name, pickle.oddities)
+        return pickle
+
+    def add_storage(self, name: str, dtype: DType | None, start: int, end: int, subject: str) -> int:
+        """The storage whose number of elements is at ``start``; where it ends.
+
+        ``THPStorage_readFileRaw`` in ``torch/csrc/serialization.cpp``: a signed 64-bit number, then
+        the elements, both little-endian on every machine. Raises Truncated when the elements are
+        not there, Corrupt for a negative number, Unsupported for an unknown type of element.
+        """
+        source, first = self.source, start + _COUNT
+        if first > end:
+            raise Truncated(source.path, source.origin() + start,
+                            f"the number of elements of storage {name}", f"{end - start} bytes")  # fmt: skip
+        numel = int.from_bytes(source.read(start, first), "little", signed=True)
+        if numel < 0:
+            raise Corrupt(source.path, source.origin() + start,
+                          f"the number of elements of storage {name}", str(numel))  # fmt: skip
+        if dtype is not None and dtype.name == "unknown":
+            raise Unsupported(source.path, source.origin() + start, "elements of a known type",
+                              f"storage {name} of an unknown one")  # fmt: skip
+        # Several elements that share a byte are one element of their storage.
+        last = first + numel * (1 if dtype is None else max(dtype.bits // 8, 1))
+        if last > end:
+            raise Truncated(source.path, source.origin() + first,
+                            f"{last - first:,} bytes of storage {name}", f"{end - first:,} bytes")  # fmt: skip
+        self.claim(start, first, CONTAINER, name, subject)
+        self.claim(first, last, TENSOR_DATA, name, STORAGES)
+        self.storages.append(
+            Storage(name, 0, first, last - first, last - first, source.window(first, last))
+        )
+        return last
+
+    def objects(self, pickle: Pickle, persistent: Persistent = storage_view) -> Objects:
+        """What a pickle holds, its bytes given to their owners."""
+        objects = torch_objects.read_objects(pickle, self.limits, persistent)
+        indices = self._owners.extend(objects.owner_names, objects.owner_subjects)
+        self._sink.extend(
+            objects.starts + pickle.start, objects.ends + pickle.start, objects.roles,
+            indices[objects.owners],
+        )  # fmt: skip
+        return objects
+
+    def add_tensors(
+        self, pickle: Pickle, objects: Objects, assign: Assign, by_key: Mapping[str, int]
+    ) -> None:
+        """The tensors and modules of a pickle; ``by_key`` are the storages outside of it."""
+        tensors = assign(pickle.root, objects.tensors)
+        arrays: dict[int, int] = {}
+        for array in arrays_in(pickle, objects, tensors, self.source, pickle.start):
+            arrays[array.offset - pickle.start] = len(self.storages)
+            self.storages.append(array)
+        first = len(self._tensors)
+        for tensor in tensors:
+            storage = None
+            if isinstance(tensor.storage, StorageRef):
+                storage = by_key.get(tensor.storage.key)
+            elif isinstance(tensor.storage, Payload):
+                storage = arrays.get(tensor.storage.start)
+            self._tensors.append(placed(tensor, storage, self.storages, self.notes))
+        for module in objects.modules:
+            members = {key: first + number for key, number in module.tensors.items()}
+            self._modules.append(
+                Module(module.path, module.class_path, module.attributes, members)
+            )
+        self._pickled += objects.warnings
+
+    def remember(self, name: str, oddities: Sequence[str]) -> None:
+        """Oddities of a pickle, as warnings."""
+        self._pickled += [f"{name}: {oddity}" for oddity in oddities]
+
+    def trailing(self, start: int, name: str, what: str) -> None:
+        """Flag the bytes from ``start`` to the end of the file, which nothing announces."""
+        left = self.source.size - start
+        if left:
+            self.claim(start, self.source.size, UNCLAIMED, name, name)
+            self.notes.say(f"{left:,} {'byte follows' if left == 1 else 'bytes follow'} {what}")
+
+    def finish(self, file_format: str) -> Inventory:
+        """The inventory; what nothing has claimed is ``unclaimed``."""
+        nobody = self._owners.add("unclaimed", "unclaimed")
+        spans = self._sink.finish(self.source.size, nobody)
+        return Inventory(
+            self.source.path, file_format, (File(self.source.path, spans),), self._owners,
+            tuple(self.storages), tuple(self._tensors), modules=tuple(self._modules),
+            metadata=tuple(self.metadata), warnings=(*self.notes.finish(), *self._pickled),
+        )  # fmt: skip
+
+
+def scalar(value: Any) -> str | None:
+    """The text of a plain value that is a fact to show; None for all else."""
+    return str(value)[:200] if type(value) in (int, float, str, bool) else None
