@@ -138,7 +138,8 @@ def _matched(sides: tuple[Side, Side], match: Match) -> Iterator[Row]:
 
     def row(cause: str, label: str, amounts: tuple[int, int]) -> Row:
         return Row(
-            cause, label, two.name, *amounts, match.evidence, match.how, 1, common, *places
+            cause, label, two.name, *amounts, match.evidence, match.how, 1, common, *places,
+            match.difference,
         )
 
     yield row("carried", "", (carried, carried))

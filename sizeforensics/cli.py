@@ -174,6 +174,7 @@ def cli() -> None:
     epilog=_examples(
         "sizeforensics diff model.pt model.onnx",
         "sizeforensics diff model.pt model.onnx -v --filter cause=dtype",
+        "sizeforensics diff model.pt model.onnx --tensor model.0.conv.weight",
         "sizeforensics diff old.onnx new.onnx --format json | jq .delta_bytes",
     ),
 )
@@ -186,13 +187,17 @@ def cli() -> None:
 )  # fmt: skip
 @_min_bytes
 @_filter
+@click.option(
+    "--tensor", metavar="NAME", default=None,
+    help="Tell the whole story of one tensor instead: both places, transformation, proof, bytes.",
+)  # fmt: skip
 @_format
 @_outputs
 @_force
 @_debug
 def diff(
-    *, before: str, after: str, verbose: bool, sort: str, min_bytes: str, wanted: str, form: str,
-    outputs: tuple[str, ...], force: bool,
+    *, before: str, after: str, verbose: bool, sort: str, min_bytes: str, wanted: str,
+    tensor: str | None, form: str, outputs: tuple[str, ...], force: bool,
 ) -> None:  # fmt: skip
     """Why is AFTER bigger, or smaller, than BEFORE?
 
@@ -210,9 +215,10 @@ def diff(
     _deliver(report, form, outputs, force)
     if form == "table":
         from sizeforensics.report import console
+        from sizeforensics.report.story import story
 
         _warn(report.warnings)
-        _write([console.diff(report, view)])
+        _write([console.diff(report, view) if tensor is None else story(report, tensor, view)])
 
 
 @cli.command(

@@ -45,6 +45,8 @@ class Row(NamedTuple):
     """Tensor elements matched; 0 where the row is not about a matched tensor."""
     before: Place | None = None
     after: Place | None = None
+    difference: float = 0.0
+    """The largest absolute difference between two matched tensors under the transformation."""
 
     @property
     def delta_bytes(self) -> int:

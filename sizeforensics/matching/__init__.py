@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from sizeforensics.fingerprints import Advance, fingerprints, silent
 from sizeforensics.inventory import Inventory
-from sizeforensics.matching import broadcasts, content, folds, names, quantized, slices
+from sizeforensics.matching import (
+    broadcasts,
+    content,
+    folds,
+    names,
+    parametrisations,
+    quantized,
+    slices,
+    sparse,
+)
 from sizeforensics.matching.narrowing import exact_narrower_type
-from sizeforensics.matching.pairing import Copy, Fold, Match, Matching, Pairing
+from sizeforensics.matching.pairing import Copy, Fold, Match, Matching, Pairing, Scale
 from sizeforensics.matching.units import Unit, units_of
 from sizeforensics.views import cover
 
-__all__ = ["Copy", "Fold", "Match", "Matching", "exact_narrower_type", "find_copies", "match"]
+__all__ = [
+    "Copy", "Fold", "Match", "Matching", "Scale", "exact_narrower_type", "find_copies", "match",
+]  # fmt: skip
 
 
 def match(before: Inventory, after: Inventory, advance: Advance = silent) -> Matching:
@@ -21,15 +32,18 @@ def match(before: Inventory, after: Inventory, advance: Advance = silent) -> Mat
     pairing = Pairing((before, after), (_survey(before, 0, advance), _survey(after, 1, advance)))
     groups = content.group_by_content(pairing)
     content.match_in_order(pairing, groups)
+    parametrisations.match_computed(pairing)
     folds.match_folded(pairing)
     content.match_permuted(pairing, groups)
     content.place_copies(pairing, groups, lone=False)
     quantized.match_quantized(pairing)
     broadcasts.match_broadcast(pairing)
+    sparse.match_sparse(pairing)
     slices.match_slices(pairing)
     names.match_equal_names(pairing)
     content.match_trivial(pairing, groups)
     content.place_copies(pairing, groups, lone=False)
+    parametrisations.absorb_rest(pairing)
     names.match_inferred(pairing)
     content.place_copies(pairing, groups, lone=True)
     broadcasts.find_recipes(pairing)

@@ -16,6 +16,9 @@ _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoi
 
 _SEPARATORS = re.compile(r"[./]+|::")
 
+RIVALS = 16
+"""Pairs of one suffix that are looked at; more agree by chance or not at all."""
+
 Key = Callable[[Unit], Hashable]
 
 
@@ -90,12 +93,13 @@ def _by_suffix(
 ) -> None:
     """Pair free units whose last components agree, longest agreement first.
 
-    A suffix counts only where exactly one free unit of each side has it, together with ``key``;
-    so prefixes that only one side has (``model.``, ``module.``) need not be known.
+    A suffix counts only where exactly one pair of free units has it, together with ``key``, and
+    ``words`` for it; so prefixes that only one side has (``model.``, ``module.``) need not be known,
+    and of a network and its average, which share all names, the one of equal content is found.
     """
     paths = tuple(
         {
-            index: _components(unit.tensor.name)
+            index: components(unit.tensor.name)
             for index, unit in free.items()
             if averaged or unit.tensor.use != "ema-copy"
         }
@@ -112,10 +116,16 @@ def _by_suffix(
                     found[side][path[-length:], key(unit)].append(unit)
         for suffix, ours in found[0].items():
             theirs = found[1].get(suffix, [])
-            if len(ours) == len(theirs) == 1:
-                how = words(ours[0], theirs[0])
-                if how is not None:
-                    pairing.pair(ours[0], theirs[0], evidence, how)
+            if not theirs or len(ours) * len(theirs) > RIVALS:
+                continue
+            agreeing = [
+                (one, other, how)
+                for one in ours
+                for other in theirs
+                if (how := words(one, other)) is not None
+            ]
+            if len(agreeing) == 1:
+                pairing.pair(*agreeing[0][:2], evidence, agreeing[0][2])
 
 
 def _by_unique_shape(pairing: Pairing) -> None:
@@ -131,7 +141,8 @@ def _by_unique_shape(pairing: Pairing) -> None:
             pairing.pair(ours[0], theirs[0], "inferred", "the only tensors of this shape")
 
 
-def _components(name: str) -> tuple[str, ...]:
+def components(name: str) -> tuple[str, ...]:
+    """The parts of a name, without those that wrappers put in front."""
     return tuple(
         part for part in _SEPARATORS.split(name) if part and part not in _WRAPPERS
     )

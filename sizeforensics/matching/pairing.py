@@ -45,6 +45,16 @@ class Fold(NamedTuple):
     tensor: int
     into: int
     how: str
+    evidence: str = "proved"
+
+
+class Scale(NamedTuple):
+    """A tensor that scales a quantised tensor of the same side."""
+
+    side: int
+    tensor: int
+    of: int
+    how: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,7 @@ class Matching:
     matches: tuple[Match, ...]
     copies: tuple[Copy, ...]
     folds: tuple[Fold, ...]
+    scales: tuple[Scale, ...]
     recipes: dict[tuple[int, int], tuple[str, int]]
     """(side, tensor) on its own to what regenerates it, in words and bytes of numbers."""
 
@@ -74,6 +85,7 @@ class Pairing:
         self.matches: list[Match] = []
         self.copies: list[Copy] = []
         self.folds: list[Fold] = []
+        self.scales: list[Scale] = []
         self.recipes: dict[tuple[int, int], tuple[str, int]] = {}
 
     def is_free(self, unit: Unit) -> bool:
@@ -104,15 +116,21 @@ class Pairing:
         del self.free[unit.side][unit.index]
         self.copies.append(Copy(unit.side, unit.index, of.side, of.index, how))
 
-    def fold(self, unit: Unit, into: Unit, how: str) -> None:
+    def fold(self, unit: Unit, into: Unit, how: str, evidence: str = "proved") -> None:
         """Place a free unit as absorbed by a unit of the other side."""
         del self.free[unit.side][unit.index]
-        self.folds.append(Fold(unit.side, unit.index, into.index, how))
+        self.folds.append(Fold(unit.side, unit.index, into.index, how, evidence))
+
+    def scale(self, unit: Unit, of: Unit, how: str) -> None:
+        """Place a free unit as the scale of a quantised unit of its own side."""
+        del self.free[unit.side][unit.index]
+        self.scales.append(Scale(unit.side, unit.index, of.index, how))
 
     def result(self) -> Matching:
         return Matching(
             tuple(sorted(self.matches, key=lambda match: match[:2])),
             tuple(sorted(self.copies)),
             tuple(sorted(self.folds)),
+            tuple(sorted(self.scales)),
             self.recipes,
         )

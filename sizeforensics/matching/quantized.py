@@ -82,14 +82,15 @@ def _match_one(pairing: Pairing, integers: Unit, rivals: list[Unit]) -> None:
         if values is None:
             continue
         for turned in _turned(values, codes.shape):
-            how = _fit(codes, turned, limits)
-            if how is not None:
-                pairing.pair(unit, integers, "proved", how)
+            found = _fit(codes, turned, limits)
+            if found is not None:
+                how, difference = found
+                pairing.pair(unit, integers, "proved", how, difference)
                 return
 
 
-def _fit(codes: Array, values: Array, limits: tuple[int, int]) -> str | None:
-    """How the integers quantise the values; None when no scale does."""
+def _fit(codes: Array, values: Array, limits: tuple[int, int]) -> tuple[str, float] | None:
+    """How the integers quantise the values and the largest difference; None when no scale does."""
     for words, groups in _groupings(codes.shape):
         q, w = groups(codes), groups(values)
         if q.shape[1] < LEAST:
@@ -101,8 +102,20 @@ def _fit(codes: Array, values: Array, limits: tuple[int, int]) -> str | None:
                 break
         else:
             zero = "" if not fit.zero.any() else ", with zero points"
-            return f"quantised {words}{zero}: every element within half a step"
+            how = f"quantised {words}{zero}: every element within half a step"
+            return how, _difference(q, w, fit)
     return None
+
+
+def _difference(q: Array, w: Array, fit: Fit) -> float:
+    """Largest ``|w - s (q - z)|`` with the scale in the middle of what is possible."""
+    high = np.where(np.isfinite(fit.high), fit.high, fit.low)
+    scale = ((fit.low + high) / 2)[:, None]
+    step = max(CHUNK // max(len(q), 1), 1)
+    return max(
+        float(np.abs(w[:, at : at + step] - scale * (q[:, at : at + step] - fit.zero[:, None])).max())
+        for at in range(0, q.shape[1], step)
+    )
 
 
 def _groupings(shape: tuple[int, ...]) -> Iterator[tuple[str, Callable[[Array], Array]]]:

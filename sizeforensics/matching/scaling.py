@@ -48,7 +48,7 @@ class Scaled(NamedTuple):
     axis: int
     factors: Vector
     error: float
-    """The largest difference from an exactly scaled channel, relative to the channel's peak."""
+    """The largest absolute difference from exactly scaled channels."""
 
 
 class Layout(NamedTuple):
@@ -226,5 +226,4 @@ def _row_factors(rows: Array, wanted: Array, tolerance: float) -> tuple[Vector, 
         bound *= bound.dtype.type(tolerance)
         if not np.all(error <= bound) or not np.all(np.isfinite(factors)):
             return None
-        worst = float(np.max(error.max(axis=1) / np.maximum(heights[:, 0], 1e-300)))
-    return factors[:, 0], worst
+    return factors[:, 0], float(error.max())

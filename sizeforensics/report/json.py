@@ -159,6 +159,7 @@ def _row(row: Row) -> dict[str, Any]:
         "how": row.how,
         "count": row.members,
         "elements": row.elements,
+        "difference": row.difference,
         "before": _place(row.before),
         "after": _place(row.after),
     }
