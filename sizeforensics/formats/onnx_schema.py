@@ -225,6 +225,8 @@ class Table(NamedTuple):
     nested: npt.NDArray[np.bool_]
     """Whether the field is a message."""
     roles: npt.NDArray[np.uint8]
+    packed: npt.NDArray[np.bool_]
+    """Whether the field is scalars packed together."""
     children: dict[int, str]
     """Field number to the kind of the nested message."""
     names: dict[int, str]
@@ -235,16 +237,18 @@ class Table(NamedTuple):
 
 
 def _table(rows: tuple[Row, ...]) -> Table:
-    known, nested = np.zeros((2, TAGS + 1), dtype=np.bool_)
+    known, nested, packed = np.zeros((3, TAGS + 1), dtype=np.bool_)
     roles = np.full(TAGS + 1, METADATA, dtype=np.uint8)
     for number, _, wires, _, role in rows:
+        packed[number << 3 | LEN] = len(wires) > 1
         for wire in wires:
             known[number << 3 | wire] = True
             roles[number << 3 | wire] = role
     children = {number: kind for number, _, _, kind, _ in rows if kind is not None}
     for number in children:
         nested[number << 3 | LEN] = True
-    return Table(known, nested, roles, children, {number: name for number, name, *_ in rows})
+    names = {number: name for number, name, *_ in rows}
+    return Table(known, nested, roles, packed, children, names)
 
 
 TABLES = {kind: _table(rows) for kind, rows in _SCHEMA.items()}

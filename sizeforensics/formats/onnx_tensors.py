@@ -18,6 +18,7 @@ from sizeforensics.source import DerivedSource, Source, Window
 from sizeforensics.spans import TENSOR_DATA
 
 _DIM, _DATA_TYPE, _DATA_LOCATION = 1 << 3 | VARINT, 2 << 3 | VARINT, 14 << 3 | VARINT
+_PACKED_DIMS = 1 << 3 | LEN
 _SEGMENT, _NAME, _RAW, _DOC, _EXTERNAL = (number << 3 | LEN for number in (3, 8, 9, 12, 13))
 _FIXED_WIDTHS = {4: 4, 10: 8}
 """Typed fields of fixed width: float_data and double_data, bytes of one value."""
@@ -134,7 +135,7 @@ def _declare_fully(fields: Fields, rows: range, tensor: Declared, limits: Limits
     ):
         tag, _, payload, end = row
         number = tag >> 3
-        if number == _DIM >> 3:
+        if tag in {_DIM, _PACKED_DIMS}:
             _add_piece(fields, row, dims, packed=tag & 7 == LEN)
         elif tag == _DATA_LOCATION:
             tensor.external = int(fields.varints(np.array([at]))[0]) == 1
@@ -249,6 +250,8 @@ def resolve(source: Source, tensor: Declared) -> Resolved:
         if data is None:
             kept = pieces
         unviewed += [_as_stored(source, piece) for piece in kept if piece.nbytes]
+        if number not in {chosen, RAW_DATA, STRING_DATA}:
+            check_packed(source, pieces, _FIXED_WIDTHS.get(number))
     return Resolved(dtype, shape, data, unviewed, oddities)
 
 
@@ -338,6 +341,15 @@ def _typed(
     origin = source.origin() + pieces[0].start
     payload = DerivedSource(source.path, nbytes, origin, derive)
     return Stored(pieces[0].start, stored, payload, "typed")
+
+
+def check_packed(source: Source, pieces: list[Piece], width: int | None) -> None:
+    """Raise Corrupt unless the pieces are whole scalars: of ``width`` bytes, or varints if None."""
+    for piece in pieces:
+        if width is None:
+            _count(source, piece)
+        else:
+            _fixed_bytes(source, piece, width)
 
 
 def _fixed_bytes(source: Source, piece: Piece, width: int) -> int:

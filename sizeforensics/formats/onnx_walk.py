@@ -17,6 +17,7 @@ import numpy.typing as npt
 from sizeforensics.errors import LimitExceeded
 from sizeforensics.escape import one_line
 from sizeforensics.formats.onnx_schema import INHERIT, STRING_DATA, TABLES
+from sizeforensics.formats.onnx_tensors import Piece, check_packed
 from sizeforensics.formats.protobuf_wire import LEN, Fields, scan
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
@@ -24,6 +25,8 @@ from sizeforensics.spans import CONTAINER, DEBUG_INFO, TENSOR_DATA, Integers, Ow
 
 _STREAMED = frozenset({"ModelProto", "GraphProto"})
 _RUNS = frozenset({"AttributeProto", "TensorProto"})
+_PACKED_FLOATS = 7 << 3 | LEN
+"""Tag of the floats of an attribute; all other packed scalars outside of tensors are varints."""
 _SHOWN = 3
 """Warnings of one kind that are spelt out."""
 
@@ -142,6 +145,9 @@ class Walk(ABC):
             unknown = np.flatnonzero(~table.known[at])
             owners[unknown] = self._unknown(batch.kind, fields, unknown)
 
+        packed = table.packed[at]
+        if packed.any() and batch.kind != "TensorProto":  # those of tensors are decoded anyway
+            self._check_packed(fields, np.flatnonzero(packed))
         nested = table.nested[at]
         begun = slice(fields.first, fields.first + fields.count)
         claims = [_Claim(batch.heads[begun], batch.starts[begun], batch.role, batch.owners[begun])]
@@ -206,6 +212,13 @@ class Walk(ABC):
                 self.source.path, self.source.origin() + int(starts[0]), "structure_bytes",
                 self.limits.structure_bytes, f"{self._structure:,} bytes that are no tensor's",
             )
+
+    def _check_packed(self, fields: Fields, rows: Integers) -> None:
+        """Raise Corrupt where packed scalars are not whole; only attributes have floats."""
+        columns = (fields.tags[rows], fields.payloads[rows], fields.ends[rows])
+        for tag, start, end in zip(*(column.tolist() for column in columns), strict=True):
+            width = 4 if tag == _PACKED_FLOATS else None
+            check_packed(self.source, [Piece(start, end, True)], width)
 
     def _unknown(self, kind: str, fields: Fields, rows: Integers) -> int:
         numbers = fields.tags[rows] >> 3

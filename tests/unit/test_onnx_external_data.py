@@ -215,7 +215,7 @@ LOCATIONS = {
 }
 
 
-@pytest.mark.parametrize(("location", "why"), LOCATIONS.items(), ids=[*map(repr, LOCATIONS)][:-1] + ["long"])
+@pytest.mark.parametrize(("location", "why"), LOCATIONS.items(), ids=lambda text: repr(text)[:30])
 def test_a_location_outside_or_of_another_kind_is_not_read(
     tmp_path: Path, location: str, why: str
 ) -> None:
