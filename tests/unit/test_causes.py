@@ -11,9 +11,10 @@ from sizeforensics.spans import ROLES
 
 CONTRACT = [
     "carried", "dtype", "quantization-parameters", "duplicate", "constant", "densified",
-    "sparse-index", "shape", "unmatched", "folded", "optimizer-state", "ema-copy", "storage-
-    slack", "unreferenced", "graph", "names", "code", "pickle", "metadata", "value-info",
-    "debug-info", "container", "alignment", "compression", "encoding", "unexplained",
+    "sparse-index", "shape", "unmatched", "folded", "optimizer-state", "ema-copy",
+    "storage-slack", "unreferenced", "graph", "names", "code", "pickle", "metadata",
+    "value-info", "debug-info", "container", "alignment", "compression", "encoding",
+    "unexplained",
 ]  # fmt: skip
 
 
