@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.builders import artifact
 
 from sizeforensics.api import compare
 from sizeforensics.errors import InputError
 from sizeforensics.report.story import story
 from sizeforensics.report.styled import View
+from tests.builders import artifact
 
 
 @pytest.fixture
