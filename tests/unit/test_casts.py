@@ -1,4 +1,4 @@
-"""Casts that a reader would ask about, by name; tests/property/test_casts.py has the rest."""
+"""Casts that a reader would ask about, by name; tests/property/test_cast_laws.py has the rest."""
 
 from __future__ import annotations
 
