@@ -59,7 +59,7 @@ def load(source: Source, start: int, end: int, limits: Limits = DEFAULT_LIMITS) 
     # A BytesIO hands its buffer over; read() would hold the bytes twice for a moment.
     data = BytesIO()
     for block in source.blocks(start, end):
-        data.write(block)
+        data.write(block.data)
     return _pickle(Machine(source, start, data.getvalue(), limits))
 
 

@@ -31,6 +31,8 @@ from sizeforensics.formats.pickle_values import (
     Pickle,
     Text,
 )
+from sizeforensics.formats.torch_functions import FUNCTIONS
+from sizeforensics.formats.torch_names import ROOT, Names, Path
 from sizeforensics.formats.torch_rebuild import (
     Description,
     Payload,
@@ -40,7 +42,6 @@ from sizeforensics.formats.torch_rebuild import (
     StorageRef,
     storage_ref,
     storage_view,
-    str_of,
 )
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.spans import NAMES, PICKLE, TENSOR_DATA, Integers
@@ -49,13 +50,9 @@ FRAMING = "pickle framing"
 DESCRIPTIONS = "tensor descriptions"
 KEYS = "state-dict keys"
 ARRAYS = "numpy arrays"
-ROOT = "root"
 """Subjects that are not paths: of PROTO, FRAME and STOP; of the opcodes that describe tensors; of
-the keys tensors are stored under; of the elements of numpy arrays; of the outermost object."""
+the keys tensors are stored under; of the elements of numpy arrays."""
 
-_DEEPEST_NAME = 64  # containers inside each other that are named one by one
-_LONGEST_PREFIX = 2_000  # characters of a container's name that its tensors repeat
-_LONGEST_PART = 200  # characters of one key in it
 _MOST_ALIASES = 100_000  # second and later names of tensors that are listed
 _MOST_WARNINGS = 100
 _MOST_TOP_LEVEL = 4_096  # entries of the root that are owners and subjects one by one
@@ -133,18 +130,6 @@ def read_objects(
     )  # fmt: skip
 
 
-class _Path(NamedTuple):
-    """Where the walk is: the prefix of tensor names there, and the Python expression for it."""
-
-    name: str
-    access: str
-    subject: str
-    scope: str
-    use: str
-    """What tensors are for that nothing else says it of: weights, or a module's buffers."""
-    depth: int
-
-
 class _Place(NamedTuple):
     """What the entries of a dict are: ``key``, ``attribute``, ``member`` (a parameter or buffer of
     a module), ``module`` (a child of one) or ``script`` (an attribute in TorchScript).
@@ -153,7 +138,7 @@ class _Place(NamedTuple):
     a history of a million dicts is one thing.
     """
 
-    path: _Path
+    path: Path
     owner: int
     coarse: bool
     kind: str = "key"
@@ -170,7 +155,7 @@ class _Walk:
 
     def __init__(self, pickle: Pickle, limits: Limits, persistent: Persistent) -> None:
         self.pickle = pickle
-        self.rebuilder = Rebuilder(pickle, limits, persistent)
+        self.rebuilder = Rebuilder(pickle, limits, FUNCTIONS, persistent)
         self.claims = Claims()
         self.tensors: list[PickledTensor] = []
         self.modules: list[PickledModule] = []
@@ -179,8 +164,7 @@ class _Walk:
         self.seen: set[int] = set()
         self.payloads: set[int] = set()
         self.aliases = 0
-        # Names repeat the names of what they are in; what that may cost grows with the pickle.
-        self.letters = (16 << 20) + 8 * pickle.size
+        self.names = Names(pickle, self.warn)
 
     def run(self) -> None:
         tasks = [self.root()]
@@ -199,7 +183,7 @@ class _Walk:
     # -- the tree ----------------------------------------------------------------------------------
 
     def root(self) -> Iterator[_Task]:
-        path = _Path("", ROOT, ROOT, "", "weight", 0)
+        path = Path("", ROOT, ROOT, "", "weight", 0)
         place = _Place(path, self.claims.owner(ROOT, ROOT), coarse=False)
         self.claims.claim(0, self.pickle.size, PICKLE, place.owner)
         value = self.pickle.root
@@ -235,12 +219,12 @@ class _Walk:
                 continue
             found = self.describe(value)
             if found is not None:
-                name = self.join(place.path, str(index))
+                name = self.names.join(place.path, str(index))
                 yield from self.tensor_in_list(value, found, name, place)
                 continue
             if not own and _hollow(value):
                 continue
-            path = self.child(place, "index", str(index))
+            path = self.names.child(place.path, "index", str(index), few=place.few)
             if own:
                 owner = self.claims.owner(path.access, path.subject)
                 self.claim_whole(value, owner)
@@ -265,18 +249,18 @@ class _Walk:
         named = path.depth == 0 and place.kind == "key" and place.few
         if type(value) in _SCALARS:
             if record is not None and type(value) in _PLAIN and place.kind != "member":
-                record.attributes[self.text(key)] = value
+                record.attributes[self.names.text(key)] = value
             if named:
-                child = self.child(place, place.kind, self.text(key))
+                child = self.names.child(path, place.kind, self.names.text(key), few=True)
                 owner = self.claims.owner(child.access, child.subject)
                 self.claims.claim(start, end, PICKLE, owner)
             return ()
         found = self.describe(value)
         if found is None and not named and _hollow(value):
             return ()
-        text = self.text(key)
+        text = self.names.text(key)
         if found is not None:
-            name = self.join(path, text)
+            name = self.names.join(path, text)
             index = len(self.tensors)
             owner, tasks = self.tensor(value, found, name, place)
             if record is not None and place.kind != "attribute" and len(self.tensors) > index:
@@ -284,7 +268,7 @@ class _Walk:
             self.claims.claim(start, middle, NAMES, self.claims.owner(name, KEYS))
             self.claims.claim(middle, end, PICKLE, owner)
             return tasks
-        child = self.child(place, place.kind, text)
+        child = self.names.child(path, place.kind, text, few=place.few)
         owner = place.owner
         if named or not (place.coarse or child is path):
             owner = self.claims.owner(child.access, child.subject)
@@ -378,7 +362,7 @@ class _Walk:
         """List the tensors of one description; its owner, and the attributes to be expanded."""
         tasks: Sequence[_Task] = ()
         if self.first(value):
-            path = _Path(name, name, DESCRIPTIONS, place.path.scope, "buffer", place.path.depth + 1)
+            path = Path(name, name, DESCRIPTIONS, place.path.scope, "buffer", place.path.depth + 1)
         else:
             path = None
             self.aliases += 1
@@ -459,59 +443,10 @@ class _Walk:
                 ))  # fmt: skip
                 continue
             if key == "_non_persistent_buffers_set":
-                record.non_persistent.extend(map(self.text, _set_of(attribute)))
+                record.non_persistent.extend(map(self.names.text, _set_of(attribute)))
             elif members is not None and type(key) is str and key.endswith("_hooks"):
                 record.hooks[key] = len(members)
             yield from self.entry(*entry, attributes)
-
-    # -- names -------------------------------------------------------------------------------------
-
-    def child(self, place: _Place, kind: str, text: str) -> _Path:
-        """Where an entry, attribute or item of a place is."""
-        path = place.path
-        if path.depth > _DEEPEST_NAME:
-            return path
-        if path.depth == _DEEPEST_NAME or len(path.name) > _LONGEST_PREFIX or self.letters < 0:
-            return path._replace(
-                name=f"{path.name}.…", access=f"{path.access}…", depth=_DEEPEST_NAME + 1
-            )
-        if len(text) > _LONGEST_PART:
-            text = f"{text[: _LONGEST_PART // 2]}…{text[-_LONGEST_PART // 2 :]}"
-        outer = path.access if path.depth else ""
-        step = _step("attribute" if kind == "key" and path.depth == 0 else kind, text)
-        access = outer + step if outer else step.removeprefix(".")
-        subject = path.subject
-        if kind == "module" and path.depth < 2:
-            if not subject.endswith("_modules"):
-                subject = f"{outer}._modules" if outer else "_modules"
-        elif path.depth == 0 or (path.depth == 1 and kind != "index" and place.few):
-            subject = access
-        scope = text if path.depth == 0 and kind == "key" else path.scope
-        self.letters -= len(access)
-        return _Path(self.join(path, text), access, subject, scope, path.use, path.depth + 1)
-
-    def join(self, path: _Path, text: str) -> str:
-        """The dotted name of an entry; elided when names have used up their allowance."""
-        self.letters -= len(path.name) + len(text)
-        if not path.name:
-            return text
-        return f"{path.name}.{text}" if self.letters >= 0 else f"….{text}"
-
-    def text(self, key: Any) -> str:
-        """A key as text that UTF-8 can encode; a bounded description unless it is a string."""
-        kind = type(key)
-        if kind is Text:
-            key = self.pickle.text(key)
-        elif kind is not str:
-            return _describe_key(key)
-        if key.isascii():
-            return str(key)
-        try:
-            key.encode()
-        except UnicodeEncodeError:
-            self.warn("has names that are not Unicode text (shown with escapes)")
-            return str(key.encode("utf-8", "backslashreplace").decode())
-        return str(key)
 
     # -- warnings and the rest ---------------------------------------------------------------------
 
@@ -527,7 +462,7 @@ class _Walk:
         if repeated is None:
             repeated = next((a for a, b in pairwise(numbers) if a == b), None)
         if repeated is not None:
-            self.warn(f"stores key {self.text(repeated)} of a dict more than once; the last one counts")
+            self.warn(f"stores key {self.names.text(repeated)} of a dict more than once; the last one counts")
 
     def warn(self, text: str) -> None:
         if len(self.warnings) < _MOST_WARNINGS:
@@ -577,29 +512,6 @@ _MODULE_DICTS = {
 """What makes an object a ``torch.nn.Module``: kind and use of the entries of its dicts."""
 
 
-def _step(kind: str, text: str) -> str:
-    """How Python gets from an object to its entry or attribute."""
-    if kind == "index":
-        return f"[{text}]"
-    if text.isidentifier() and kind != "key":
-        return f".{text}"
-    return f"._modules[{text!r}]" if kind == "module" else f"[{text!r}]"
-
-
-def _describe_key(key: Any) -> str:
-    """A key that is no string, in a few characters, without looking far into it."""
-    kind = type(key)
-    if kind is int:
-        return str_of(key)
-    if kind in (bool, float) or key is None:
-        return str(key)
-    if kind is Global:
-        return one_line(key.path, _LONGEST_PART)
-    if kind is tuple:
-        return f"<tuple of {len(key):,}>"
-    return f"<{kind.__name__}>"
-
-
 def _hollow(value: Any) -> bool:
     """Whether a value is so empty that its bytes may stay with the object it is part of."""
     if type(value) is tuple:
@@ -635,6 +547,7 @@ def _class_path(call: Call) -> str:
         type(call.args) is tuple and call.args
     ):  # fmt: skip
         cls = call.args[0]
-    if type(cls) is PersistentId and type(cls.value) is tuple and len(cls.value) > 1:
-        cls = cls.value[1]
+    if type(cls) is PersistentId and type(cls.value) is tuple:
+        # ("module", class, file, source), without the first in the tar files of torch 0.1
+        cls = next((part for part in cls.value[:2] if type(part) is Global), None)
     return cls.path if type(cls) is Global else "<unknown class>"

@@ -306,6 +306,50 @@ def test_meta_tensors_have_no_storage() -> None:
     )  # fmt: skip
 
 
+def test_tensors_of_other_devices_are_what_is_stored() -> None:
+    from_cpu = b"ctorch._utils\n_rebuild_device_tensor_from_cpu_tensor\n(" + rebuild(storage())
+    from_numpy = b"ctorch._utils\n_rebuild_xla_tensor\n(" + pickle.dumps(np.zeros(3, "<f4"), 0)[:-1]
+    rest = b"ctorch\nfloat64\nX\x03\x00\x00\x00xla\x88tR"
+    _, objects = read(b"\x80\x02](" + from_cpu + rest + from_numpy + rest + b"e.")
+    assert [(t.shape, t.dtype.name, t.requires_grad) for t in objects.tensors] == [
+        ((4,), "float32", True), ((3,), "float32", True),
+    ]  # fmt: skip
+
+
+def test_wrapper_subclasses_have_no_bytes_of_their_own() -> None:
+    wrapper = (
+        b"ctorch._utils\n_rebuild_wrapper_subclass\n(cmod\nWrapper\nctorch\nbfloat16\nK\x02\x85"
+        b"K\x01\x85K\x00NNN\x89tR"
+    )
+    inner = b"}X\x05\x00\x00\x00inner" + rebuild(storage()) + b"s"
+    whole = (
+        b"ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_wrapper_subclass\n"
+        b"cmod\nWrapper\n(cmod\nWrapper\nctorch\nbfloat16\nK\x02\x85K\x01\x85K\x00NN\x89t" + inner + b"tR"
+    )
+    _, objects = read(b"\x80\x02}X\x01\x00\x00\x00w" + whole + b"s.")
+    assert [(t.name, t.shape, t.storage is None, t.valid) for t in objects.tensors] == [
+        ("w", (2,), True, True), ("w.inner", (4,), False, True),
+    ]  # fmt: skip
+    _, objects = read(b"\x80\x02" + wrapper + b".")
+    assert not objects.tensors[0].valid  # one argument too many
+
+
+def test_entries_of_tensor_tables_are_elsewhere() -> None:
+    _, objects = read(b"\x80\x02}X\x01\x00\x00\x00wctorch.jit._pickle\nbuild_tensor_from_id\nK\x05\x85Rs.")
+    assert objects.tensors[0].name == "w"
+    assert "entry 5 of a tensor table" in objects.warnings[0]
+
+
+def test_typed_lists_of_torchscript_are_transparent() -> None:
+    tagged = (
+        b"ctorch.jit._pickle\nrestore_type_tag\n](" + rebuild(storage()) * 2 + b"e"
+        b"X\x0c\x00\x00\x00List[Tensor]\x86R"
+    )
+    old = b"ctorch.jit._pickle\nbuild_tensorlist\n](" + rebuild(storage()) + b"e\x85R"
+    _, objects = read(b"\x80\x02}(X\x01\x00\x00\x00a" + tagged + b"X\x01\x00\x00\x00b" + old + b"u.")
+    assert [tensor.name for tensor in objects.tensors] == ["a.0", "a.1", "b.0"]
+
+
 def test_storages_saved_on_their_own() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
