@@ -59,8 +59,8 @@ def test_identical_cast_reshaped_permuted(before, after, how):
     assert only(after, before)[0] == "proved"
 
 
-@pytest.mark.parametrize("size", [100, 1_000, 300_000])
-@pytest.mark.parametrize("at", [1, 50, -2])
+@pytest.mark.parametrize("size", [100, 140_000])
+@pytest.mark.parametrize("at", [1, -2])
 @pytest.mark.parametrize("change", ["same", "cast", "turned"])
 def test_one_changed_element_anywhere_is_no_proof(size, at, change):
     array = random(3, 2, size // 2)
