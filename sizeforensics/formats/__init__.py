@@ -114,6 +114,17 @@ def _legacy(file: Candidate) -> Inventory | None:
     return read(file.source, file.limits) if looks_like(file.source) else None
 
 
+def _tar(file: Candidate) -> Inventory | None:
+    from sizeforensics.formats import pytorch_tar, tar_archive
+
+    if not tar_archive.looks_like(file.head):
+        return None
+    archive = tar_archive.read(file.source, file.limits)
+    if not pytorch_tar.holds_checkpoint(archive):
+        return None
+    return pytorch_tar.read(file.source, archive, file.limits)
+
+
 def _torchscript(file: Candidate) -> Inventory | None:
     torch = file.torch
     # torch.jit.save always writes constants.pkl; other writers of its layout may not.
@@ -144,7 +155,7 @@ def _bare_pickle(file: Candidate) -> Inventory | None:
 
 
 FORMATS: tuple[Callable[[Candidate], Inventory | None], ...] = (
-    _safetensors, _onnx, _legacy, _torchscript, _pytorch, _bare_pickle,
+    _safetensors, _onnx, _legacy, _tar, _torchscript, _pytorch, _bare_pickle,
 )  # fmt: skip
 """Every format, in the order in which a file is offered to them: the inventory, or None for a file
 of another format. An archive with something in front of it may be anything, so ZIP comes last."""

@@ -25,6 +25,7 @@ STORAGES = "tensors"
 TRAILING = "bytes behind the pickle"
 """Subjects of owners that are not named after a pickled object."""
 
+_SHORT = 1 << 12  # bytes
 _COUNT = 8  # bytes of the number of elements in front of every storage
 
 Assign = Callable[[object, Sequence[PickledTensor]], Sequence[PickledTensor]]
@@ -54,9 +55,18 @@ class Stream:
         """The pickle that begins at ``start`` and ends somewhere before ``end``."""
         return pickle_stream.load_first(self.source, start, end, self.limits)
 
+    def load_small(self, start: int, end: int) -> Pickle:
+        """As ``load``, for a pickle that is likely to be short: there may be one per tensor."""
+        if end - start > _SHORT:
+            try:
+                return pickle_stream.load(self.source, start, start + _SHORT, self.limits)
+            except Truncated:
+                pass
+        return self.load(start, end)
+
     def framing(self, start: int, end: int, name: str, subject: str) -> Pickle:
         """A pickle that frames others: all its bytes are ``container``."""
-        pickle = self.load(start, end)
+        pickle = self.load_small(start, end)
         self.claim(start, pickle.end, CONTAINER, name, subject)
         self.remember(name, pickle.oddities)
         return pickle
