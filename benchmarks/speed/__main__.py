@@ -14,11 +14,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.speed import measure
 from benchmarks.speed.cases import CASES, FULL, QUICK
-from benchmarks.speed.measure import ROOT
 from benchmarks.speed.report import as_json, as_text
 
-README = ROOT / "benchmarks" / "README.md"
+README = measure.ROOT / "benchmarks" / "README.md"
 BEGIN, END = "<!-- speed: begin -->\n", "<!-- speed: end -->\n"
 
 
@@ -33,6 +33,8 @@ def main() -> None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         else:
             folder = options.cache
+        # As pip does when it installs a package.
+        measure.run([sys.executable, "-m", "compileall", "-q", "sizeforensics", "benchmarks"])
         results = []
         for name in options.only or CASES:
             print(f"{name}: {CASES[name].__doc__}", file=sys.stderr, flush=True)
