@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sizeforensics.inventory import Inventory, Record, Tensor
 from sizeforensics.ledger import Ledger, Place, Row
-from sizeforensics.matching import Copy, Fold, Match, Matching
+from sizeforensics.matching import Copy, Fold, Match, Matching, Scale
 from sizeforensics.spans import ROLES, TENSOR_DATA, UNCLAIMED
 from sizeforensics.views import Coverage, cover
 
@@ -74,6 +74,9 @@ def attribute(before: Inventory, after: Inventory, matching: Matching) -> Ledger
     for fold in matching.folds:
         rows.append(_folded(sides, fold))
         placed[fold.side].add(fold.tensor)
+    for scale in matching.scales:
+        rows.append(_scaling(sides[scale.side], scale))
+        placed[scale.side].add(scale.tensor)
     for side in (0, 1):
         averaged = _twins_of_averaged(sides[side].inventory, matching, placed[side], side)
         for index in range(len(sides[side].inventory.tensors)):
@@ -188,9 +191,18 @@ def _folded(sides: tuple[Side, Side], fold: Fold) -> Row:
     side = sides[fold.side]
     into = sides[1 - fold.side].inventory.tensors[fold.into].name
     return side.row(
-        "folded", _name(side, fold.tensor), int(side.coverage.claimed[fold.tensor]), "proved",
+        "folded", _name(side, fold.tensor), int(side.coverage.claimed[fold.tensor]), fold.evidence,
         f"{fold.how} {into}", place=side.place(fold.tensor),
         elements=side.claimed_elements(fold.tensor),
+    )
+
+
+def _scaling(side: Side, scale: Scale) -> Row:
+    return side.row(
+        "quantization-parameters", _name(side, scale.tensor),
+        int(side.coverage.claimed[scale.tensor]), "proved",
+        f"{scale.how} {_name(side, scale.of)}", place=side.place(scale.tensor),
+        elements=side.claimed_elements(scale.tensor),
     )
 
 
@@ -252,6 +264,7 @@ def _twins_of_averaged(
     One of the two networks is the further copy; it is the one that the other side does not have.
     """
     taken = {match.on(side) for match in matching.matches}
+    taken |= {fold.tensor for fold in matching.folds if fold.side == side}
     scopes: dict[str, set[str]] = defaultdict(set)
     for index in taken:
         tensor = inventory.tensors[index]

@@ -27,7 +27,12 @@ from sizeforensics.matching.units import Unit
 ROUNDINGS = 64
 """Units of roundoff that a computed weight may differ by: a norm sums thousands of squares."""
 
-_PARAMETRIZED = re.compile(r"(?:(?P<module>.+)\.)?parametrizations\.(?P<tensor>\w+)\.(?P<member>.+)")
+MOST_ELEMENTS = 1 << 26
+"""Elements of a tensor that is held in memory as a whole."""
+
+_PARAMETRIZED = re.compile(
+    r"(?:(?P<module>.+)\.)?parametrizations\.(?P<tensor>\w+)\.(?P<member>.+)"
+)
 _HOOKED = re.compile(r"(?P<path>.+)_(?P<member>orig|mask|g|v|u)")
 _HOOKS = ({"orig", "mask"}, {"g", "v"}, {"orig", "u", "v"}, {"orig", "u"})
 """Members of ``prune``, ``weight_norm`` and ``spectral_norm``, the last with one vector or two."""
@@ -47,7 +52,7 @@ class Group(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """A member that carries the weight, those that go into it, and what was computed."""
+    """A member that carries the weight, those that go into it, and what they are for it."""
 
     main: Unit
     absorbed: tuple[Unit, ...]
@@ -62,10 +67,10 @@ def match_computed(pairing: Pairing) -> None:
         for attempt in (_masked, _weight_norm, _spectral_norm):
             proof = attempt(pairing, group)
             if proof is not None and pairing.is_free(proof.main):
-                pairing.pair(proof.main, group.target, "proved", proof.words)
+                pairing.pair(proof.main, group.target, "proved", f"{proof.words} applied")
                 for unit in proof.absorbed:
                     if pairing.is_free(unit):
-                        pairing.fold(unit, group.target, f"{proof.words}:")
+                        pairing.fold(unit, group.target, f"{proof.words} of")
                 break
 
 
@@ -151,7 +156,7 @@ def _masked(pairing: Pairing, group: Group) -> Proof | None:
     def weight(original: Array, cover: Array) -> Array:
         return original * cover
 
-    return _proved(pairing, group, main, (mask,), weight, "pruned by a mask")
+    return _proved(pairing, group.target, Proof(main, (mask,), "pruning mask"), weight)
 
 
 def _weight_norm(pairing: Pairing, group: Group) -> Proof | None:
@@ -162,9 +167,10 @@ def _weight_norm(pairing: Pairing, group: Group) -> Proof | None:
     def weight(direction: Array, magnitude: Array) -> Array:
         axes = tuple(axis for axis, size in enumerate(magnitude.shape) if size == 1)
         norm = np.sqrt(np.sum(direction * direction, axis=axes, keepdims=True))
-        return direction * (magnitude / norm)
+        made: Array = direction * (magnitude / norm)
+        return made
 
-    return _proved(pairing, group, main, (scale,), weight, "weight norm applied")
+    return _proved(pairing, group.target, Proof(main, (scale,), "weight norm"), weight)
 
 
 def _spectral_norm(pairing: Pairing, group: Group) -> Proof | None:
@@ -174,25 +180,21 @@ def _spectral_norm(pairing: Pairing, group: Group) -> Proof | None:
         return None
 
     def weight(original: Array, u: Array, v: Array) -> Array:
-        return original / (u @ original.reshape(len(u), len(v)) @ v)
+        made: Array = original / (u @ original.reshape(len(u), len(v)) @ v)
+        return made
 
-    return _proved(pairing, group, main, (left, right), weight, "spectral norm applied")
+    return _proved(pairing, group.target, Proof(main, (left, right), "spectral norm"), weight)
 
 
 def _proved(
-    pairing: Pairing,
-    group: Group,
-    main: Unit,
-    others: tuple[Unit, ...],
-    weight: Callable[..., Array],
-    words: str,
+    pairing: Pairing, target: Unit, proof: Proof, weight: Callable[..., Array]
 ) -> Proof | None:
-    """The proof, if the target is the weight that the members make, within rounding."""
-    stored = _array(pairing, group.target)
-    arrays = [_array(pairing, unit) for unit in (main, *others)]
-    if stored is None or any(array is None for array in arrays):
+    """``proof``, if the target is the weight that its members make, within rounding."""
+    if proof.main.tensor.shape != target.tensor.shape:
         return None
-    if main.tensor.shape != group.target.tensor.shape:
+    stored = _array(pairing, target)
+    arrays = [_array(pairing, unit) for unit in (proof.main, *proof.absorbed)]
+    if stored is None or any(array is None for array in arrays):
         return None
     try:
         with np.errstate(all="ignore"):
@@ -201,16 +203,18 @@ def _proved(
         return None
     if made.shape != stored.shape:
         return None
-    roundoff = ROUNDINGS * ROUNDOFF.get(group.target.tensor.dtype.name, 0.0)
+    roundoff = ROUNDINGS * ROUNDOFF.get(target.tensor.dtype.name, 0.0)
     with np.errstate(all="ignore"):
         if not np.all(np.abs(made - stored) <= roundoff * np.abs(made)):
             return None
-    return Proof(main, others, words)
+    return proof
 
 
 def _array(pairing: Pairing, unit: Unit) -> Array | None:
-    """The elements in double precision, in their shape; None where they cannot be read."""
+    """The elements in double precision, in their shape; None where they cannot be held."""
     if unit.digest is None or unit.tensor.dtype.kind not in ("float", "bool"):
+        return None
+    if unit.tensor.elements > MOST_ELEMENTS:
         return None
     data = packed(pairing.inventories[unit.side], unit.tensor)
     flat = elements(unit.tensor.dtype, data, unit.tensor.elements)

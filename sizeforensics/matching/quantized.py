@@ -10,6 +10,7 @@ over a whole tensor does not happen.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -66,15 +67,41 @@ def match_quantized(pairing: Pairing) -> None:
         for unit in pairing.free[1 - side].values():
             if unit.distinctive and unit.tensor.dtype.name in ROUNDOFF:
                 floats[_axes(unit)].append(unit)
+        scales: dict[int, list[Unit]] = defaultdict(list)
+        for unit in pairing.free[side].values():
+            if unit.digest is not None and unit.tensor.dtype.name in ROUNDOFF:
+                scales[unit.tensor.elements].append(unit)
         for unit in list(pairing.free[side].values()):
             if _quantized(unit):
-                _match_one(pairing, unit, floats.get(_axes(unit), []))
+                fit = _match_one(pairing, unit, floats.get(_axes(unit), []))
+                if fit is not None:
+                    _place_scale(pairing, unit, fit, scales.get(len(fit.low), []))
 
 
-def _match_one(pairing: Pairing, integers: Unit, rivals: list[Unit]) -> None:
+def _place_scale(pairing: Pairing, integers: Unit, fit: Fit, rivals: list[Unit]) -> None:
+    """Find the scale among free floats near by: one number a group, which every element allows.
+
+    A graph need not say it: behind a MatMulInteger the scale is one more factor of a product.
+    """
+    if not np.isfinite(fit.high).any():
+        return
+    at = bisect_left(rivals, integers.index, key=lambda unit: unit.index)
+    nearest = rivals[max(at - CANDIDATES, 0) : at + CANDIDATES]
+    for unit in sorted(nearest, key=lambda unit: abs(unit.index - integers.index)):
+        values = _array(pairing.inventories[unit.side], unit) if pairing.is_free(unit) else None
+        if values is None:
+            continue
+        scale = values.reshape(-1).astype(np.float64)
+        if np.all((scale >= fit.low * (1 - SLACK)) & (scale <= fit.high * (1 + SLACK))):
+            pairing.scale(unit, integers, "a scale that every element allows, of")
+            return
+
+
+def _match_one(pairing: Pairing, integers: Unit, rivals: list[Unit]) -> Fit | None:
+    """Match one integer tensor; the bounds of its scale, None where it quantises no rival."""
     codes = _array(pairing.inventories[integers.side], integers)
     if codes is None:
-        return
+        return None
     limits = _limits(integers.tensor.dtype.name)
     free = [unit for unit in rivals if pairing.is_free(unit)][:CANDIDATES]
     for unit in free:
@@ -84,13 +111,17 @@ def _match_one(pairing: Pairing, integers: Unit, rivals: list[Unit]) -> None:
         for turned in _turned(values, codes.shape):
             found = _fit(codes, turned, limits)
             if found is not None:
-                how, difference = found
+                how, difference, fit = found
                 pairing.pair(unit, integers, "proved", how, difference)
-                return
+                return fit
+    return None
 
 
-def _fit(codes: Array, values: Array, limits: tuple[int, int]) -> tuple[str, float] | None:
-    """How the integers quantise the values and the largest difference; None when no scale does."""
+def _fit(codes: Array, values: Array, limits: tuple[int, int]) -> tuple[str, float, Fit] | None:
+    """How the integers quantise the values, the largest difference and the bounds of the scale.
+
+    None when no scale does.
+    """
     for words, groups in _groupings(codes.shape):
         q, w = groups(codes), groups(values)
         if q.shape[1] < LEAST:
@@ -103,7 +134,7 @@ def _fit(codes: Array, values: Array, limits: tuple[int, int]) -> tuple[str, flo
         else:
             zero = "" if not fit.zero.any() else ", with zero points"
             how = f"quantised {words}{zero}: every element within half a step"
-            return how, _difference(q, w, fit)
+            return how, _difference(q, w, fit), fit
     return None
 
 

@@ -14,6 +14,9 @@ from sizeforensics.matching.units import Unit
 CANDIDATES = 16
 """Dense tensors, those of like name first, that are compared with one tensor of values."""
 
+MOST_ELEMENTS = 1 << 26
+"""Elements of a dense tensor, which is held in memory as a whole."""
+
 
 def match_sparse(pairing: Pairing) -> None:
     """Match the values of a sparse tensor with a dense one whose other elements are all zero.
@@ -27,7 +30,7 @@ def match_sparse(pairing: Pairing) -> None:
                     unit
                     for unit in pairing.free[1 - side].values()
                     if unit.distinctive
-                    and unit.tensor.elements > values.tensor.elements
+                    and values.tensor.elements < unit.tensor.elements <= MOST_ELEMENTS
                     and castable(unit.tensor.dtype.name)
                 ),
                 key=lambda unit: (-_alike(values, unit), unit.index),
@@ -48,9 +51,9 @@ def _values(pairing: Pairing, side: int) -> Iterator[Unit]:
     for unit in pairing.free[side].values() if indexed else ():
         # torch names the values like their indices, ONNX like the whole tensor.
         stem, _, last = unit.tensor.name.rpartition(".")
-        if unit.tensor.name in indexed or (last == "values" and stem in indexed):
-            if unit.distinctive and castable(unit.tensor.dtype.name):
-                yield unit
+        named = unit.tensor.name in indexed or (last == "values" and stem in indexed)
+        if named and unit.distinctive and castable(unit.tensor.dtype.name):
+            yield unit
 
 
 def _alike(values: Unit, unit: Unit) -> int:
