@@ -106,7 +106,7 @@ def weight_norm(directory: Path, size: Size) -> Planted:
     nn.utils.parametrize.remove_parametrizations(final.second, "weight")
     torch.save(final.state_dict(), before)
     torch.save(model.state_dict(), after)
-    weights = nbytes(final.parameters())
+    weights = nbytes(final.state_dict().values())
     return planted(before, after, {
         "carried": (weights, weights), "folded": (0, nbytes([magnitudes])),
     })  # fmt: skip
@@ -125,9 +125,9 @@ def orthogonal(directory: Path, size: Size) -> Planted:
     nn.utils.parametrize.remove_parametrizations(final.first, "weight")
     torch.save(final.state_dict(), before)
     torch.save(model.state_dict(), after)
-    weights = nbytes(final.parameters())
+    weights = nbytes(final.state_dict().values())
     base = nbytes(model.first.parametrizations.weight.buffers())
     return planted(
         before, after, {"carried": (weights, weights), "folded": (0, base)},
-        inferred=nbytes([final.first.weight]),
+        inferred=nbytes([final.first.weight]) + base,
     )  # fmt: skip

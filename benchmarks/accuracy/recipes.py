@@ -11,17 +11,24 @@ from benchmarks.accuracy import (
     encodings,
     folds,
     metadata,
+    planted,
     quantisation,
     sidecars,
     training,
     weights,
 )
-from benchmarks.accuracy.planted import RECIPES
-
-__all__ = ["MODULES", "RECIPES"]
+from benchmarks.accuracy.planted import Recipe
 
 MODULES = (
     dtypes, training, duplicates, constants, encodings, metadata, sidecars, folds, quantisation,
     containers, weights, combinations,
 )  # fmt: skip
-"""Each registers its recipes when it is imported; this is the order in which they are shown."""
+"""Each registers its recipes when it is imported."""
+
+RECIPES: dict[str, Recipe] = {
+    name: recipe
+    for module in MODULES
+    for name, recipe in planted.RECIPES.items()
+    if recipe.plant.__module__ == module.__name__
+}
+"""By name, in the order of the modules: the one in which they are shown."""
