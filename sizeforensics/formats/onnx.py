@@ -13,7 +13,8 @@ from sizeforensics.formats.onnx_messages import Messages
 from sizeforensics.formats.onnx_schema import QUANTIZATION_INPUTS, TABLES, TAGS
 from sizeforensics.formats.onnx_storages import Shelf
 from sizeforensics.formats.onnx_walk import Warnings
-from sizeforensics.formats.protobuf_wire import LEN, peek
+from sizeforensics.formats.protobuf_scalars import LEN
+from sizeforensics.formats.protobuf_wire import peek
 from sizeforensics.inventory import File, Inventory, Nodes
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sizeforensics.errors import LimitExceeded
+from sizeforensics.formats.onnx_declared import Declared, declare
 from sizeforensics.formats.onnx_schema import TABLES
-from sizeforensics.formats.onnx_tensors import Declared, declare
 from sizeforensics.formats.onnx_walk import Batch, Walk, Warnings
-from sizeforensics.formats.protobuf_wire import LEN, Fields
+from sizeforensics.formats.protobuf_fields import Fields
+from sizeforensics.formats.protobuf_scalars import LEN
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import DEBUG_INFO, METADATA, NAMES, TENSOR_DATA, Integers
@@ -286,20 +287,9 @@ class Messages(Walk):
         """
         rows = np.flatnonzero(_NODE_TEXTS[np.minimum(fields.tags, len(_NODE_TEXTS) - 1)])
         tags, texts = fields.tags[rows], fields.texts(rows)
-
-        def singular(tag: int) -> list[str]:
-            wanted = tags == tag
-            return fields.one_each(rows[wanted], list(compress(texts, wanted.tolist())))
-
-        names, ops = singular(0x1A), singular(0x22)
-        if (tags == 0x3A).any():
-            ops = [
-                f"{domain}.{op}" if domain not in {"", "ai.onnx"} else op
-                for domain, op in zip(singular(0x3A), ops, strict=True)
-            ]
-        op_ids = np.fromiter(map(self.ops.__getitem__, ops), np.int64, len(ops))
-
         edge = (tags == 0x0A) | (tags == 0x12)
+        names, ops = _names_and_ops(fields, rows[~edge], list(compress(texts, (~edge).tolist())))
+        op_ids = np.fromiter(map(self.ops.__getitem__, ops), np.int64, len(ops))
         ends = list(compress(texts, edge.tolist()))
         values = np.fromiter(map(self.values.__getitem__, ends), np.int64, len(ends))
         message, read = fields.message[rows[edge]] - fields.first, tags[edge] == 0x0A
@@ -423,3 +413,27 @@ class Messages(Walk):
             owners[roles == NAMES] = named[at][roles == NAMES]
         owners[roles == TENSOR_DATA] = payloads[at][roles == TENSOR_DATA]
         return owners
+
+
+def _names_and_ops(
+    fields: Fields, rows: Integers, texts: list[str]
+) -> tuple[list[str], list[str]]:
+    """The name and the operator of every node, from the rows that say either or the domain."""
+    tags, message = fields.tags[rows], fields.message[rows] - fields.first
+    if (
+        len(rows) == 2 * fields.count
+        and (tags.reshape(-1, 2) == (0x1A, 0x22)).all()
+        and (message.reshape(-1, 2) == np.arange(fields.count)[:, None]).all()
+    ):
+        # Every node says its name and then its operator, as exporters write it.
+        return texts[::2], texts[1::2]
+
+    def singular(tag: int) -> list[str]:
+        wanted = tags == tag
+        return fields.one_each(rows[wanted], list(compress(texts, wanted.tolist())))
+
+    names, ops, domains = singular(0x1A), singular(0x22), singular(0x3A)
+    return names, [
+        f"{domain}.{op}" if domain not in {"", "ai.onnx"} else op
+        for domain, op in zip(domains, ops, strict=True)
+    ]

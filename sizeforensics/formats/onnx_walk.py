@@ -16,9 +16,12 @@ import numpy.typing as npt
 
 from sizeforensics.errors import LimitExceeded
 from sizeforensics.escape import one_line
+from sizeforensics.formats.onnx_declared import Piece
 from sizeforensics.formats.onnx_schema import INHERIT, STRING_DATA, TABLES
-from sizeforensics.formats.onnx_tensors import Piece, check_packed
-from sizeforensics.formats.protobuf_wire import LEN, Fields, scan
+from sizeforensics.formats.onnx_tensors import check_packed
+from sizeforensics.formats.protobuf_fields import Fields
+from sizeforensics.formats.protobuf_scalars import LEN
+from sizeforensics.formats.protobuf_wire import scan
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import CONTAINER, DEBUG_INFO, TENSOR_DATA, Integers, Owners, SpanSink
@@ -188,19 +191,21 @@ class Walk(ABC):
     def _paint(self, claims: list[_Claim]) -> None:
         """Hand ranges to the sink, those that touch and have one role and owner as one."""
         starts = np.concatenate([claim.starts for claim in claims])
-        if not len(starts):
-            return
-        ends = np.concatenate([claim.ends for claim in claims])
-        owners = np.concatenate([claim.owners for claim in claims])
+        order = np.argsort(starts, kind="stable")
+        starts = starts[order]
+        ends = np.concatenate([claim.ends for claim in claims])[order]
+        owners = np.concatenate([claim.owners for claim in claims])[order]
         roles = np.concatenate([
             np.full(len(claim.starts), claim.roles, dtype=np.uint8) for claim in claims
-        ])
-        kept = np.flatnonzero(ends > starts)
-        order = kept[np.argsort(starts[kept], kind="stable")]
-        starts, ends, roles, owners = starts[order], ends[order], roles[order], owners[order]
+        ])[order]  # fmt: skip
+        if not (ends > starts).all():
+            kept = np.flatnonzero(ends > starts)
+            starts, ends, roles, owners = starts[kept], ends[kept], roles[kept], owners[kept]
         if not len(starts):
             return
-        differs = (starts[1:] != ends[:-1]) | (roles[1:] != roles[:-1]) | (owners[1:] != owners[:-1])
+        differs = starts[1:] != ends[:-1]
+        differs |= roles[1:] != roles[:-1]
+        differs |= owners[1:] != owners[:-1]
         first = np.append(0, np.flatnonzero(differs) + 1)
         last = np.append(first[1:], len(starts)) - 1
         starts, ends, roles, owners = starts[first], ends[last], roles[first], owners[first]

