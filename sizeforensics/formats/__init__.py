@@ -146,6 +146,22 @@ def _pytorch(file: Candidate) -> Inventory | None:
     return read(torch, file.limits)
 
 
+def _torch_export(file: Candidate) -> Inventory | None:
+    from sizeforensics.formats import torch_export
+
+    if file.torch is None or not torch_export.looks_like(file.torch):
+        return None
+    return torch_export.read(file.torch, file.limits)
+
+
+def _model_json(file: Candidate) -> Inventory | None:
+    if file.torch is None or file.torch.find("model.json") is None:
+        return None
+    from sizeforensics.formats.model_json import read
+
+    return read(file.torch, file.limits)
+
+
 def _bare_pickle(file: Candidate) -> Inventory | None:
     from sizeforensics.formats.bare_pickle import looks_like, read
 
@@ -155,7 +171,8 @@ def _bare_pickle(file: Candidate) -> Inventory | None:
 
 
 FORMATS: tuple[Callable[[Candidate], Inventory | None], ...] = (
-    _safetensors, _onnx, _legacy, _tar, _torchscript, _pytorch, _bare_pickle,
+    _safetensors, _onnx, _legacy, _tar, _torchscript, _pytorch, _torch_export, _model_json,
+    _bare_pickle,
 )  # fmt: skip
 """Every format, in the order in which a file is offered to them: the inventory, or None for a file
 of another format. An archive with something in front of it may be anything, so ZIP comes last."""

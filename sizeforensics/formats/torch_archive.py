@@ -12,6 +12,7 @@ from sizeforensics.formats.miniz_lookup import find_records
 from sizeforensics.formats.notes import Notes
 from sizeforensics.formats.zip_archive import Archive, Entry
 from sizeforensics.source import Source
+from sizeforensics.spans import CODE, DEBUG_INFO, METADATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,17 @@ def open_torch(archive: Archive) -> TorchArchive:
         )
     stem = directory + slash if slash else b""
     return TorchArchive(archive, stem, found, (*archive.warnings, *notes.finish()))
+
+
+def script_record(name: str) -> tuple[int, str] | None:
+    """Role and subject of a record of TorchScript that holds no tensors; None for an unknown one."""
+    if name.endswith(".debug_pkl") or name == "mobile_debug_handles.pkl":
+        return DEBUG_INFO, "TorchScript debug files"
+    if name.startswith("code/") and name.endswith(".py"):
+        return CODE, "TorchScript source"
+    if name.startswith("extra/"):
+        return METADATA, name.removeprefix("extra/")
+    return None
 
 
 def _ordinal(number: int) -> str:

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from sizeforensics.dtypes import DType
-from sizeforensics.formats import pickle_stream, torch_objects
+from sizeforensics.errors import Corrupt
+from sizeforensics.formats import pickle_stream, torch_objects, zip_archive
 from sizeforensics.formats.notes import Notes
 from sizeforensics.formats.pickle_values import Pickle
-from sizeforensics.formats.torch_archive import TorchArchive
+from sizeforensics.formats.torch_archive import TorchArchive, open_torch
 from sizeforensics.formats.torch_objects import Objects, PickledTensor
 from sizeforensics.formats.torch_payloads import arrays_in, little_endian, placed
 from sizeforensics.formats.torch_rebuild import Payload, StorageRef
@@ -18,6 +19,7 @@ from sizeforensics.formats.zip_archive import Entry
 from sizeforensics.formats.zip_directory import DEFLATED
 from sizeforensics.inventory import File, Inventory, Module, Record, Storage, Tensor
 from sizeforensics.limits import Limits
+from sizeforensics.source import Source
 from sizeforensics.spans import (
     CONTAINER,
     METADATA,
@@ -41,14 +43,18 @@ _METADATA_RECORDS = frozenset((
 _MOST_TEXT = 200
 
 
+Assign = Callable[[object, list[PickledTensor]], Sequence[PickledTensor]]
+"""Gives the tensors of a pickle, in their order, the names and uses they get; also gets the root
+object."""
+
+
 class Part(NamedTuple):
     """A pickle record of an archive."""
 
     record: str
     directory: str
     """Where its storages are, with the slash."""
-    assign: Callable[[object, list[PickledTensor]], Sequence[PickledTensor]]
-    """Gives its tensors, in their order, the names and uses they get; also gets the root object."""
+    assign: Assign
     whole: tuple[int, str] | None = None
     """Role and subject of all its bytes, where the objects in it do not matter."""
     secondary: bool = False
@@ -215,7 +221,99 @@ class Assembly:
             "deflate" if entry.method == DEFLATED else "raw",
         )
 
+    def add_storage(self, name: str, dtype: DType | None) -> int | None:
+        """The storage that a record is, the same one however often it is asked for.
+
+        None, and a warning, without such a record, or when it is something else already.
+        """
+        index = self.torch.find(name)
+        if index is None:
+            self.notes.count("are missing", name, "storage record")
+            return None
+        if index in self._roles and index not in self._by_index:
+            self.notes.count("hold something else than a tensor that is said to be there", name)
+            return None
+        if index not in self._by_index:
+            self.claim(index, TENSOR_DATA, STORAGES)
+            self._by_index[index] = len(self._storages)
+            self._storages.append(self._storage(self._entry(index), dtype))
+        return self._by_index[index]
+
+    def add_tensor(self, tensor: PickledTensor, storage: int | None) -> int:
+        """A tensor that views one of the storages so far; its index."""
+        self._tensors.append(placed(tensor, storage, self._storages, self.notes))
+        return len(self._tensors) - 1
+
+    def add_module(self, module: Module) -> None:
+        self._modules.append(module)
+
+    def add_fact(self, name: str, value: str) -> None:
+        """A fact a reader wants to see, see ``Inventory.metadata``."""
+        self._metadata.append((name, value))
+
+    def graft(self, name: str, assign: Assign) -> bool:
+        """A record that is a checkpoint of its own, as ``torch.save`` writes it: its spans, storages
+        and tensors become those of this archive. False without such a record."""
+        index = self.torch.find(name)
+        if index is None or index in self._roles or not self._entry(index).nbytes:
+            return False
+        entry = self._entry(index)
+        if entry.method == DEFLATED:
+            self.claim(index, PICKLE, _base_name(entry))
+            self.notes.count("are deflated checkpoints, whose tensors are not read", entry.name)
+            return True
+        inner = open_torch(zip_archive.read(self.torch.archive.content(entry), self.limits))
+        assembly = Assembly(inner, self.limits)
+        if not assembly.add_pickle(Part("data.pkl", "data/", assign)):
+            raise Corrupt(self.torch.source.path, self.torch.source.origin() + entry.start,
+                          f"a checkpoint in record {entry.name!r}", "an archive without data.pkl")  # fmt: skip
+        assembly.claim_metadata()
+        self._adopt(index, assembly.finish("pytorch-zip"))
+        return True
+
+    def _adopt(self, index: int, inner: Inventory) -> None:
+        """Move what the inventory of a record holds to where the record is."""
+        entry, spans = self._entry(index), inner.files[0].spans
+        self._roles[index], self._subjects[index] = PICKLE, _base_name(entry)
+        owners = self._owners.extend(inner.owners.names, inner.owners.subjects)[spans.owners]
+        self._sink.extend(
+            spans.starts + entry.start, spans.ends + entry.start, spans.roles, owners
+        )
+        first = len(self._storages)
+        self._storages += [
+            replace(storage, offset=storage.offset + entry.start) for storage in inner.storages
+        ]
+        self._tensors += [
+            tensor if tensor.storage is None else replace(tensor, storage=first + tensor.storage)
+            for tensor in inner.tensors
+        ]
+        self._pickled += [f"{entry.name}: {warning}" for warning in inner.warnings]
+
     # Other records
+
+    def content(self, name: str) -> Source | None:
+        """The bytes of a record; None without such a record."""
+        index = self.torch.find(name)
+        return None if index is None else self.torch.archive.content(self._entry(index))
+
+    def claim_within(
+        self, index: int, outer: tuple[int, str], inner: tuple[int, str],
+        pieces: Sequence[tuple[int, int]],
+    ) -> None:  # fmt: skip
+        """Give the ``pieces`` (start, end) of a record to one role and subject, the rest of it to
+        another; all of it when it is deflated, where nobody can say which bytes hold what."""
+        entry = self._entry(index)
+        if entry.method == DEFLATED:
+            self.claim(index, *outer)
+            return
+        self._roles[index], self._subjects[index] = outer
+        rest, piece = (self._owners.add(entry.name, subject) for _, subject in (outer, inner))
+        position = entry.start
+        for start, end in pieces:
+            self._sink.add(position, entry.start + start, outer[0], rest)
+            self._sink.add(entry.start + start, entry.start + end, inner[0], piece)
+            position = entry.start + end
+        self._sink.add(position, entry.end, outer[0], rest)
 
     def claim(self, index: int, role: int, subject: str) -> None:
         """Give the data of one record that is no pickle and no storage to the record."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sizeforensics.formats.torch_archive import TorchArchive
+from sizeforensics.formats.torch_archive import TorchArchive, script_record
 from sizeforensics.formats.torch_inventory import Assembly, Part
 from sizeforensics.formats.torch_objects import PickledTensor
 from sizeforensics.inventory import Inventory
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
-from sizeforensics.spans import CODE, DEBUG_INFO, METADATA
+from sizeforensics.spans import CODE
 
 # The archive does not say which attributes are parameters; these names are those of batch-norms.
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -28,21 +28,10 @@ def read(torch: TorchArchive, limits: Limits = DEFAULT_LIMITS) -> Inventory:
         assembly.add_pickle(part)
     assembly.claim_metadata()
     for index, name in assembly.unclaimed():
-        role = _role(name)
+        role = script_record(name)
         if role is not None:
             assembly.claim(index, *role)
     return assembly.finish("torchscript")
-
-
-def _role(name: str) -> tuple[int, str] | None:
-    """Role and subject of a record that is no pickle of tensors; None for an unknown one."""
-    if name.endswith(".debug_pkl") or name == "mobile_debug_handles.pkl":
-        return DEBUG_INFO, "TorchScript debug files"
-    if name.startswith("code/") and name.endswith(".py"):
-        return CODE, "TorchScript source"
-    if name.startswith("extra/"):
-        return METADATA, name.removeprefix("extra/")
-    return None
 
 
 def _module_tensors(_: object, tensors: Sequence[PickledTensor]) -> list[PickledTensor]:

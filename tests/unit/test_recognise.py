@@ -72,7 +72,6 @@ OTHERS = {
     "keras": (archive(metadata_dot_json=b"{}", config_dot_json=b"{}",
                       model_dot_weights_dot_h5=b""), "a Keras model"),
     "npz": (npz(), "NumPy arrays"),
-    "export": (archive(m__archive_format=b"pt2", m__models__model_dot_json=b"{}"), "torch.export"),
     "zipped model": (archive(best_dot_onnx=b"x"), "with 'best.onnx' inside"),
     "zip": (archive(a=b"x", b=b"y"), "a ZIP archive without a model in it, 2 records: 'a', 'b'"),
     "empty zip": (archive(), "an empty ZIP archive"),
