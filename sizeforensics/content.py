@@ -24,15 +24,24 @@ REREAD_FLOOR = 256 << 20
 
 
 def readable(inventory: Inventory, coverage: Coverage) -> list[bool]:
-    """Whether each tensor's elements can be read, within a bound linear in the artifact's size."""
+    """Whether each tensor's elements can be read, within a bound linear in the artifact's size.
+
+    Strided elements narrower than a byte are not: no writer stores them.
+    """
     budget = REREAD_FACTOR * inventory.nbytes + REREAD_FLOOR
     verdicts = []
     for tensor, claimed in zip(inventory.tensors, coverage.claimed.tolist(), strict=True):
         payload = None if tensor.storage is None else inventory.storages[tensor.storage].payload
-        again = tensor.nbytes - claimed
-        verdict = payload is not None and extent(tensor)[1] <= payload.size and again <= budget
+        again = max(tensor.nbytes - claimed, 0)
+        whole = tensor.contiguous or tensor.dtype.bits >= 8
+        verdict = (
+            payload is not None
+            and whole
+            and again <= budget
+            and extent(tensor)[1] <= payload.size
+        )
         if verdict:
-            budget -= max(again, 0)
+            budget -= again
         verdicts.append(verdict)
     return verdicts
 
@@ -52,8 +61,11 @@ def blocks(inventory: Inventory, tensor: Tensor, size: int = BLOCK) -> Iterator[
     """
     payload = payload_of(inventory, tensor)
     start, end = extent(tensor)
-    if tensor.contiguous or tensor.dtype.bits < 8:
-        yield from payload.blocks(start, end, size)
+    if tensor.contiguous:
+        if end - start <= size:
+            yield payload.array(start, end)  # most tensors: one read, no buffer to share
+        else:
+            yield from payload.blocks(start, end, size)
     else:
         yield from _pieces(_strided(payload, tensor, start, end), size)
 
@@ -62,7 +74,7 @@ def packed(inventory: Inventory, tensor: Tensor) -> Bytes:
     """All packed elements in C order as one uint8 array."""
     payload = payload_of(inventory, tensor)
     start, end = extent(tensor)
-    if tensor.contiguous or tensor.dtype.bits < 8:
+    if tensor.contiguous:
         return payload.array(start, end)
     return np.ascontiguousarray(_strided(payload, tensor, start, end)).reshape(-1).view(np.uint8)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -90,8 +91,7 @@ def on_threads(
 
 def _fingerprint(inventory: Inventory, tensor: Tensor) -> Fingerprint:
     count = tensor.elements
-    taken = min(SAMPLE, count)
-    positions = np.arange(taken) * (count - 1) // max(taken - 1, 1)
+    positions = _positions(count)
     typed = numpy_dtype(tensor.dtype.name) is not None
     state = xxhash.xxh3_128()
     parts: list[npt.NDArray[Any]] = []
@@ -100,19 +100,34 @@ def _fingerprint(inventory: Inventory, tensor: Tensor) -> Fingerprint:
         state.update(block.data)
         last = min(first + len(block) * 8 // tensor.dtype.bits, count)
         if typed:
-            parts.append(_elements_at(tensor, block, first, last, positions))
+            parts.append(_elements_at(tensor, block, last - first, _between(positions, first, last)))
         first = last
-    return Fingerprint(state.digest(), np.concatenate(parts) if parts else None)
+    sample = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else None
+    return Fingerprint(state.digest(), sample)
+
+
+@lru_cache(maxsize=1024)
+def _positions(count: int) -> npt.NDArray[np.int64]:
+    """Indices of the sampled elements of ``count``, ascending."""
+    taken = min(SAMPLE, count)
+    return np.arange(taken) * (count - 1) // max(taken - 1, 1)
+
+
+def _between(positions: npt.NDArray[np.int64], first: int, last: int) -> npt.NDArray[np.int64]:
+    """The positions in ``[first, last)``, counted from ``first``."""
+    if first == 0 and (not len(positions) or positions[-1] < last):
+        return positions
+    here = slice(*np.searchsorted(positions, (first, last)))
+    return positions[here] - first
 
 
 def _elements_at(
-    tensor: Tensor, block: Bytes, first: int, last: int, positions: npt.NDArray[np.int64]
+    tensor: Tensor, block: Bytes, count: int, positions: npt.NDArray[np.int64]
 ) -> npt.NDArray[Any]:
-    here = positions[np.searchsorted(positions, first) : np.searchsorted(positions, last)] - first
-    decoded = elements(tensor.dtype, block, last - first)
+    decoded = elements(tensor.dtype, block, count)
     if decoded is None:
         raise ValueError(f"type {tensor.dtype.name} has no numpy equivalent")
-    return decoded[here]
+    return decoded[positions]
 
 
 def _view_key(tensor: Tensor) -> object:

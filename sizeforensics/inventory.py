@@ -89,28 +89,25 @@ class Tensor:
     scope: str = ""
     """Where it lives: the top-level key of a checkpoint, the path of an ONNX subgraph."""
 
-    @property
-    def elements(self) -> int:
-        """Number of elements; 1 for shape ``()``."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
+    elements: int = field(init=False)
+    """Number of elements; 1 for shape ``()``."""
+    contiguous: bool = field(init=False)
+    """Whether the elements lie in C order without gaps."""
+
+    def __post_init__(self) -> None:
+        # Asked for many times per tensor, of a hundred thousand tensors: computed once.
+        contiguous, step = True, 1
+        for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if stride != step and size != 1:
+                contiguous = False
+            step *= size
+        object.__setattr__(self, "elements", step)
+        object.__setattr__(self, "contiguous", contiguous or step == 0)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the elements written out, whatever is stored."""
         return self.dtype.nbytes(self.elements)
-
-    @property
-    def contiguous(self) -> bool:
-        """Whether the elements lie in C order without gaps."""
-        return self.elements == 0 or self.strides == c_strides(self.shape) or all(
-            size == 1 or stride == expected
-            for size, stride, expected in zip(
-                self.shape, self.strides, c_strides(self.shape), strict=True
-            )
-        )
 
 
 def c_strides(shape: Sequence[int]) -> tuple[int, ...]:

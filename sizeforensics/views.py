@@ -37,7 +37,12 @@ def cover(inventory: Inventory) -> Coverage:
     for number, indices in viewers.items():
         storage = inventory.storages[number]
         tensors = [inventory.tensors[index] for index in indices]
-        if all(tensor.contiguous for tensor in tensors):
+        if len(tensors) == 1 and tensors[0].contiguous:
+            start, end = _inside(storage, tensors[0])
+            claimed[indices[0]] = end - start
+            slack[number] -= end - start
+            continue
+        if all(tensor.contiguous or tensor.dtype.bits < 8 for tensor in tensors):
             shares = _claim_intervals(storage, tensors)
         else:
             shares = _claim_elements(storage, tensors)
@@ -51,18 +56,32 @@ def extent(tensor: Tensor) -> tuple[int, int]:
     """First and one-past-last byte of its storage that a tensor reaches; (0, 0) when empty."""
     if not tensor.elements:
         return 0, 0
-    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
+    if tensor.contiguous:
+        reach = tensor.elements
+    else:
+        reach = 1 + sum(
+            (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True)
+        )
     bits = tensor.dtype.bits
-    return tensor.offset * bits // 8, ((tensor.offset + reach + 1) * bits + 7) // 8
+    return tensor.offset * bits // 8, ((tensor.offset + reach) * bits + 7) // 8
+
+
+def _inside(storage: Storage, tensor: Tensor) -> tuple[int, int]:
+    """The part of a tensor's extent that the storage has."""
+    start, end = extent(tensor)
+    return min(start, storage.nbytes), min(end, storage.nbytes)
 
 
 def _claim_intervals(storage: Storage, tensors: list[Tensor]) -> list[int]:
-    """Claims of contiguous views: each is one interval, and ``taken`` stays sorted and disjoint."""
+    """Claims of contiguous views: each is one interval, and ``taken`` stays sorted and disjoint.
+
+    Types narrower than a byte are taken for contiguous: what lies between their elements is in
+    the same bytes.
+    """
     taken: list[tuple[int, int]] = []
     shares = []
     for tensor in tensors:
-        start, end = extent(tensor)
-        end = min(end, storage.nbytes)
+        start, end = _inside(storage, tensor)
         # The first interval that could touch [start, end) may begin before it.
         at = bisect_left(taken, (start, start))
         if at and taken[at - 1][1] > start:
