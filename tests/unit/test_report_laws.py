@@ -27,7 +27,7 @@ PLACE = st.none() | st.builds(
 )  # fmt: skip
 ROW = st.builds(
     Row, st.sampled_from(sorted(CAUSES)), TEXT, TEXT, SIZE, SIZE, st.sampled_from(EVIDENCE), TEXT,
-    st.integers(0, 99), SIZE, PLACE, PLACE,
+    st.integers(0, 99), SIZE, PLACE, PLACE, st.floats(0, allow_infinity=False),
 )  # fmt: skip
 ROWS = st.lists(ROW, min_size=1, max_size=12)
 VIEW = st.builds(
