@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,10 +22,10 @@ from sizeforensics.report.contents import (
     node_rows,
 )
 from sizeforensics.report.rows import CauseRow, DiffReport, Fix, TensorPair, diff_report
-from sizeforensics.units import signed_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 PathLike = str | os.PathLike[str]
 Advance = Callable[[int], None]
@@ -171,12 +171,32 @@ class Inspection:
 
         return json.inspect(self.report)
 
-    def save(self, path: PathLike, *, force: bool = False) -> None:
-        """Write a report whose kind the extension decides: .json or .csv. Raises InputError when
-        the file exists and ``force`` is not given, or cannot be written."""
+    def to_html(self) -> str:
+        """The HTML report as text."""
+        from sizeforensics.report import html
+
+        return "".join(html.render(self.report))
+
+    def to_markdown(self) -> str:
+        """The comment for a pull request."""
+        from sizeforensics.report import markdown
+
+        return markdown.inspect(self.report)
+
+    def plot(self, figure: str = "waterfall", *, by: str = "") -> Figure:
+        """A ``waterfall`` of roles, or a ``treemap`` by ``module`` or by ``role``, as a matplotlib
+        Figure. Raises InputError for another word."""
+        from sizeforensics.report import figures
+
+        return figures.draw(figures.arrange(self.report, figure, by=by))
+
+    def save(self, path: PathLike, *, force: bool = False, figure: str = "waterfall") -> None:
+        """Write a report whose kind the extension decides: .html, .md, .png, .svg, .json, .csv or
+        .parquet; ``figure`` is what .png and .svg show. Raises InputError when the file exists and
+        ``force`` is not given, or cannot be written."""
         from sizeforensics.report.save import save
 
-        save(self.report, os.fspath(path), force)
+        save(self.report, os.fspath(path), force, figure)
 
     def __str__(self) -> str:
         from sizeforensics.report import console
@@ -188,16 +208,9 @@ class Inspection:
         return f"<Inspection {visible(self.headline)}>"
 
     def _repr_html_(self) -> str:
-        report = self.report
-        rows = [[part.name, f"{part.bytes:,}", part.percent, f"{part.count:,}"] for part in report.roles]
-        found = [
-            [row.finding, f"{row.bytes:,}", row.percent, ", ".join(row.subjects[:3])]
-            for row in report.findings
-        ]
-        return _notebook(report.headline, [
-            (["role", "bytes", "share", "spans"], rows),
-            (["finding", "saves bytes", "share", "where"], found),
-        ])
+        from sizeforensics.report import html
+
+        return html.notebook(self.report, NOTEBOOK_ROWS)
 
 
 class SpanRow(NamedTuple):
@@ -274,12 +287,38 @@ class Diff:
 
         return json.diff(self.report)
 
-    def save(self, path: PathLike, *, force: bool = False) -> None:
-        """Write a report whose kind the extension decides: .json or .csv. Raises InputError when
-        the file exists and ``force`` is not given, or cannot be written."""
+    def to_html(self) -> str:
+        """The HTML report as text."""
+        from sizeforensics.report import html
+
+        return "".join(html.render(self.report))
+
+    def to_markdown(self) -> str:
+        """The comment for a pull request."""
+        from sizeforensics.report import markdown
+
+        return markdown.diff(self.report)
+
+    def plot(self, figure: str = "waterfall", *, area: str = "", by: str = "") -> Figure:
+        """A ``waterfall`` of causes, or a ``treemap``, as a matplotlib Figure.
+
+        The boxes of a treemap are as large as the bytes ``after``, ``before`` or of ``change`` that
+        ``area`` says, by ``module`` or by ``cause``. Raises InputError for another word.
+        """
+        from sizeforensics.report import figures
+
+        return figures.draw(figures.arrange(self.report, figure, area, by))
+
+    def save(
+        self, path: PathLike, *, force: bool = False, figure: str = "waterfall", table: str = "rows"
+    ) -> None:
+        """Write a report whose kind the extension decides: .html, .md, .png, .svg, .json, .csv or
+        .parquet; ``figure`` is what .png and .svg show, ``table`` whether .csv and .parquet list
+        ``rows`` or ``tensors``. Raises InputError when the file exists and ``force`` is not given,
+        or cannot be written."""
         from sizeforensics.report.save import save
 
-        save(self.report, os.fspath(path), force)
+        save(self.report, os.fspath(path), force, figure, table)
 
     def __str__(self) -> str:
         from sizeforensics.report import console
@@ -291,14 +330,9 @@ class Diff:
         return f"<Diff {visible(self.headline)}>"
 
     def _repr_html_(self) -> str:
-        rows = [
-            [entry.cause, entry.title, f"{entry.before_bytes:,}", f"{entry.after_bytes:,}",
-             signed_bytes(entry.delta_bytes), entry.percent]
-            for entry in self.causes
-        ]  # fmt: skip
-        header = ["cause", "what", "before", "after", "change", "of gross change"]
-        footer = " · ".join(self.report.reconciliation)
-        return _notebook(self.headline, [(header, rows)], footer)
+        from sizeforensics.report import html
+
+        return html.notebook(self.report, NOTEBOOK_ROWS)
 
 
 # -- tables ------------------------------------------------------------------------------------
@@ -315,7 +349,16 @@ def _frame(
     columns = rows[0]._fields if rows and hasattr(rows[0], "_fields") else None
     if not rows and kind in types:
         columns = types[kind]._fields
-    return pd.DataFrame(rows, columns=columns)
+    try:
+        return pd.DataFrame(rows, columns=columns)
+    except UnicodeEncodeError:
+        # Arrow strings, which pandas prefers where it finds pyarrow, cannot hold a lone surrogate:
+        # the columns that have one stay Python objects.
+        frame = pd.DataFrame(rows, columns=columns, dtype=object)
+        for name in frame:
+            with suppress(UnicodeEncodeError):
+                frame[name] = pd.Series(frame[name].tolist())
+        return frame
 
 
 def _flat_row(row: Row) -> dict[str, Any]:
@@ -341,26 +384,3 @@ def _flat_pair(pair: TensorPair) -> dict[str, Any]:
         "delta_bytes": pair.delta_bytes, "causes": ", ".join(pair.causes),
         "evidence": pair.evidence, "how": pair.how,
     }  # fmt: skip
-
-
-def _notebook(
-    headline: str, tables: Sequence[tuple[list[str], list[list[str]]]], footer: str = ""
-) -> str:
-    """Plain tables without style, script or link; every text from a file is escaped twice over."""
-    parts = [f"<p><strong>{_safe(headline)}</strong></p>"]
-    for header, rows in tables:
-        if not rows:
-            continue
-        head = "".join(f'<th scope="col">{_safe(name)}</th>' for name in header)
-        body = "".join(
-            f"<tr>{''.join(f'<td>{_safe(cell)}</td>' for cell in row)}</tr>"
-            for row in rows[:NOTEBOOK_ROWS]
-        )
-        parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
-        if len(rows) > NOTEBOOK_ROWS:
-            parts.append(f"<p>{len(rows) - NOTEBOOK_ROWS:,} more rows</p>")
-    return "".join([*parts, f"<p>{_safe(footer)}</p>" if footer else ""])
-
-
-def _safe(text: str) -> str:
-    return html.escape(visible(text))

@@ -136,12 +136,25 @@ _debug = click.option(
 )  # fmt: skip
 _outputs = click.option(
     "-o", "--output", "outputs", multiple=True, metavar="FILE", type=click.Path(),
-    help="Also write a report; the extension decides its kind: .json or .csv. Repeatable.",
+    help="Also write a report; the extension decides its kind: .html .md .png .svg .json .csv "
+    ".parquet. Repeatable.",
+)  # fmt: skip
+_figure = click.option(
+    "--figure", type=click.Choice(["waterfall", "treemap"]), default="waterfall", show_default=True,
+    help="What .png and .svg show.",
 )  # fmt: skip
 _force = click.option("--force", is_flag=True, help="Let -o replace a file that exists.")
 _format = click.option(
+    "--format", "form", type=click.Choice(["table", "json", "markdown", "csv"]), default="table",
+    show_default=True, help="What stdout gets; markdown is the comment for a pull request.",
+)  # fmt: skip
+_map_format = click.option(
     "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table",
     show_default=True, help="What stdout gets.",
+)  # fmt: skip
+_table = click.option(
+    "--table", type=click.Choice(["rows", "tensors"]), default="rows", show_default=True,
+    help="What .csv and .parquet list: the ledger that sums up, or one line per tensor.",
 )  # fmt: skip
 _verbose = click.option("-v", "--verbose", is_flag=True, help="List every tensor, fix and remedy.")
 _min_bytes = click.option(
@@ -193,11 +206,13 @@ def cli() -> None:
 )  # fmt: skip
 @_format
 @_outputs
+@_figure
+@_table
 @_force
 @_debug
 def diff(
     *, before: str, after: str, verbose: bool, sort: str, min_bytes: str, wanted: str,
-    tensor: str | None, form: str, outputs: tuple[str, ...], force: bool,
+    tensor: str | None, form: str, outputs: tuple[str, ...], figure: str, table: str, force: bool,
 ) -> None:  # fmt: skip
     """Why is AFTER bigger, or smaller, than BEFORE?
 
@@ -212,7 +227,7 @@ def diff(
     inventories = formats.read(before), formats.read(after)
     with terminal.progress(sum(map(_payload, inventories))) as advance:
         report = api.compare(*inventories, advance).report
-    _deliver(report, form, outputs, force)
+    _deliver(report, form, outputs, force, figure=figure, table=table)
     if form == "table":
         from sizeforensics.report import console
         from sizeforensics.report.story import story
@@ -238,11 +253,12 @@ def diff(
 @_filter
 @_format
 @_outputs
+@_figure
 @_force
 @_debug
 def inspect(
     *, model: str, verbose: bool, sort: str, min_bytes: str, wanted: str, form: str,
-    outputs: tuple[str, ...], force: bool,
+    outputs: tuple[str, ...], figure: str, force: bool,
 ) -> None:  # fmt: skip
     """Where do MODEL's bytes go, and what of it is waste?
 
@@ -256,7 +272,7 @@ def inspect(
     inventory = formats.read(model)
     with terminal.progress(_payload(inventory)) as advance:
         report = api.look_into(inventory, advance).report
-    _deliver(report, form, outputs, force)
+    _deliver(report, form, outputs, force, figure=figure)
     if form == "table":
         from sizeforensics.report import console
 
@@ -273,7 +289,7 @@ def inspect(
     ),
 )
 @click.argument("model", type=_model)
-@_format
+@_map_format
 @_outputs
 @_force
 @_debug
@@ -283,7 +299,7 @@ def map_(*, model: str, form: str, outputs: tuple[str, ...], force: bool) -> Non
     The spans of a file neither overlap nor leave gaps; bytes that nothing accounts for are spans
     with the role 'unclaimed'.
     """
-    _check_outputs(outputs, force)
+    _check_outputs(outputs, force, spans=True)
     from sizeforensics import formats
 
     inventory = formats.read(model)
@@ -351,29 +367,31 @@ def completion(shell: str) -> None:
 # -- output ------------------------------------------------------------------------------------
 
 
-def _check_outputs(outputs: Sequence[str], force: bool) -> None:
+def _check_outputs(outputs: Sequence[str], force: bool, *, spans: bool = False) -> None:
     """Refuse what could not be written before any work is done."""
     if not outputs:
         return
     from sizeforensics.report import save
 
     for number, path in enumerate(outputs):
-        save.check(path, force)
+        save.check(path, force, save.MAP_KINDS if spans else save.KINDS)
         if path in outputs[:number]:
             raise InputError(f"{one_line(path)}: given twice")
 
 
-def _deliver(report: Report, form: str, outputs: Sequence[str], force: bool) -> None:
+def _deliver(
+    report: Report, form: str, outputs: Sequence[str], force: bool, *, figure: str = "", table: str = ""
+) -> None:
     """The files, then stdout unless it gets a table."""
     from sizeforensics.report import json, save
 
     for path in outputs:
-        save.save(report, path, force)
+        save.save(report, path, force, figure, table)
     if form != "table":
         if hasattr(sys.stdout, "reconfigure"):
             # Data are UTF-8 by contract, whatever the terminal speaks.
             sys.stdout.reconfigure(encoding="utf-8")
-        _write(json.chunks(save.pieces(report, form)))
+        _write(json.chunks(save.pieces(report, {"markdown": "md"}.get(form, form), table=table)))
 
 
 def _write(texts: Iterable[str]) -> None:

@@ -4,44 +4,80 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sizeforensics.errors import InputError
 from sizeforensics.escape import one_line
 from sizeforensics.inventory import Inventory
-from sizeforensics.report import csv, json
+from sizeforensics.report import csv, json, tables
 from sizeforensics.report.contents import InspectReport
 from sizeforensics.report.rows import DiffReport
 
-KINDS = ("json", "csv")
-"""What ``pieces`` renders, and the file extensions that ask for it."""
+KINDS = ("json", "csv", "html", "md", "png", "svg", "parquet")
+"""What a report can be saved as: the file extensions that ask for it."""
+MAP_KINDS = ("json", "csv", "parquet")
+"""The kinds that can show every span."""
 
 Report = DiffReport | InspectReport | Inventory
 """What can be saved; an inventory as itself is the map of its spans."""
 
 
-def pieces(report: Report, kind: str) -> Iterator[str]:
-    """The report as text of this kind, in pieces."""
-    if isinstance(report, DiffReport):
-        return csv.diff(report) if kind == "csv" else json.render(json.diff(report))
-    if isinstance(report, InspectReport):
-        return csv.inspect(report) if kind == "csv" else json.render(json.inspect(report))
-    return csv.render_map(report) if kind == "csv" else json.render_map(report)
+def pieces(report: Report, kind: str, figure: str = "", table: str = "") -> Iterator[str]:
+    """The report as text of this kind, in pieces.
+
+    ``figure`` chooses what .png and .svg show, ``table`` what .csv and .parquet list; empty is the
+    most useful one. Raises InputError for a choice that the report does not have.
+    """
+    if kind == "csv":
+        return csv.render(tables.of(report, table))
+    if isinstance(report, Inventory):
+        return json.render_map(report)
+    if kind == "json":
+        return json.render(json.diff(report) if isinstance(report, DiffReport) else json.inspect(report))
+    if kind == "html":
+        from sizeforensics.report import html
+
+        return html.render(report)
+    if kind == "md":
+        from sizeforensics.report import markdown
+
+        return iter([markdown.render(report)])
+    from sizeforensics.report import figures
+
+    return iter([figures.svg(figures.arrange(report, figure))])
 
 
-def kind_of(path: str) -> str:
+def _chunks(report: Report, kind: str, figure: str, table: str) -> Iterator[bytes]:
+    """The report as a file of this kind, in pieces."""
+    if kind == "parquet":
+        from sizeforensics.report import parquet
+
+        yield parquet.render(tables.of(report, table))
+    elif kind == "png" and not isinstance(report, Inventory):
+        from sizeforensics.report import figures
+
+        yield figures.png(figures.arrange(report, figure))
+    else:
+        for text in json.chunks(pieces(report, kind, figure, table)):
+            yield text.encode("utf-8")
+
+
+def kind_of(path: str, kinds: Sequence[str] = KINDS) -> str:
     """The kind that the extension of ``path`` asks for; raise InputError when it is none."""
     kind = Path(path).suffix.lower().lstrip(".")
-    if kind not in KINDS:
-        known = ", ".join(f".{name}" for name in KINDS)
+    if kind not in kinds:
+        known = ", ".join(f".{name}" for name in kinds)
         raise InputError(f"{one_line(path)}: expected a file name that ends in one of {known}")
     return kind
 
 
-def check(path: str, force: bool = False) -> None:
+def check(path: str, force: bool = False, kinds: Sequence[str] = KINDS) -> None:
     """Raise InputError when ``save`` could not write ``path``, before any work is done for it."""
-    kind_of(path)
+    if kind_of(path, kinds) == "parquet":
+        from sizeforensics.report import parquet
+
+        parquet.require()
     if Path(path).is_dir():
         raise InputError(f"{one_line(path)}: expected a file to write, got a directory")
     if os.path.lexists(path) and not force:
@@ -53,27 +89,27 @@ def check(path: str, force: bool = False) -> None:
         raise InputError(f"{one_line(path)}: expected a folder that can be written to")
 
 
-def save(report: Report, path: str, force: bool = False) -> None:
+def save(report: Report, path: str, force: bool = False, figure: str = "", table: str = "") -> None:
     """Write the report; raise InputError when the path is taken, unwritable or of no known kind.
 
-    The text goes to a temporary file beside ``path`` that is then renamed, so that nobody sees
+    ``figure`` and ``table`` choose as in ``pieces``. What is written goes to a temporary file beside ``path`` that is then renamed, so that nobody sees
     half a report and a failure leaves an older one as it was.
     """
-    check(path, force)
+    check(path, force, MAP_KINDS if isinstance(report, Inventory) else KINDS)
     try:
-        _replace(Path(path), json.chunks(pieces(report, kind_of(path))))
+        _replace(Path(path), _chunks(report, kind_of(path), figure, table))
     except OSError as error:
         raise InputError(f"{one_line(path)}: cannot write: {error.strerror or error}") from None
 
 
-def _replace(path: Path, texts: Iterable[str]) -> None:
+def _replace(path: Path, chunks: Iterable[bytes]) -> None:
     descriptor, name = tempfile.mkstemp(
         prefix=".sizeforensics-", suffix=".tmp", dir=path.parent
     )
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
-            stream.writelines(texts)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.writelines(chunks)
         # mkstemp makes files that only the owner can read; a report is an ordinary file.
         mask = os.umask(0)
         os.umask(mask)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sizeforensics.causes import CAUSES
 from sizeforensics.ledger import EVIDENCE, Place, Row
-from sizeforensics.report import console, csv
+from sizeforensics.report import console, csv, tables
 from sizeforensics.report import json as renderer
 from sizeforensics.report.lines import SORTS, cause_lines
 from sizeforensics.report.rows import diff_report
@@ -67,4 +67,4 @@ def test_json_and_csv_always_hold_their_contract(rows):
     report = diff_report(*samples.case(rows))
     document = json.loads("".join(renderer.render(renderer.diff(report))).encode("utf-8"))
     jsonschema.validate(document, schema_of(document), jsonschema.Draft202012Validator)
-    assert "".join(csv.diff(report)).encode("utf-8").count(b"\r\n") == len(rows) + 1
+    assert "".join(csv.render(tables.of(report))).encode("utf-8").count(b"\r\n") == len(rows) + 1

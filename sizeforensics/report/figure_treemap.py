@@ -1,0 +1,274 @@
+"""The treemap: boxes as large as their bytes, by module or by cause; what is small shares a box."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sizeforensics.errors import InputError
+from sizeforensics.escape import one_line
+from sizeforensics.report import figure_scene as scene
+from sizeforensics.report.contents import InspectReport
+from sizeforensics.report.figure_scene import FAINT, HEIGHT, MARGIN, WIDTH, Box, Line, Scene, Text
+from sizeforensics.report.rows import DiffReport
+from sizeforensics.report.words import counted, percent
+from sizeforensics.spans import ROLES, TENSOR_DATA, UNCLAIMED
+from sizeforensics.units import format_bytes, signed_bytes
+
+MAX_BOXES = 40
+AREAS = ("after", "before", "change")
+GROUPS = ("module", "cause")
+_SAME, _GREW, _SHRANK, _OTHER = "#E4E7EA", "#FADCC8", "#CFE3F1", "#EFE9D8"
+_LOST = "#B8B8B8"
+_EDGE = 9
+_LEAST_LETTERS = 9
+_LEAST_SHARE = 0.009
+"""Of the whole: a smaller box has no room for a word."""
+_SIZES = (20, 17)
+_SEPARATORS = re.compile(r"[./]+")
+_ALWAYS = frozenset({"unexplained", ROLES[UNCLAIMED]})
+_ALONE = _ALWAYS | {"container", "alignment"}
+"""Never part of what is small."""
+
+
+@dataclass(slots=True)
+class _Node:
+    """Bytes below one path."""
+
+    path: str
+    size: int = 0
+    delta: int = 0
+    count: int = 0
+    tensors: bool = True
+    children: dict[str, _Node] = field(default_factory=dict)
+
+    def add(self, size: int, delta: int, count: int = 1) -> None:
+        self.size += size
+        self.delta += delta
+        self.count += count
+
+
+def diff(report: DiffReport, area: str = "after", by: str = "module") -> Scene:
+    """Two artifacts: boxes by the bytes ``area`` says. Raises InputError for unknown words."""
+    _known("area", area, AREAS)
+    _known("by", by, GROUPS)
+
+    def sized(before: int, after: int) -> int:
+        return {"before": before, "after": after}.get(area, abs(after - before))
+
+    rest: dict[str, _Node] = {}
+    tree = _Node("")
+    if by == "cause":
+        for entry in report.causes:
+            node = rest.setdefault(entry.cause, _Node(entry.cause, tensors=False))
+            node.add(sized(entry.before_bytes, entry.after_bytes), entry.delta_bytes, entry.count)
+    else:
+        for row in report.others:
+            node = rest.setdefault(row.cause, _Node(row.cause, tensors=False))
+            node.add(sized(row.before_bytes, row.after_bytes), row.delta_bytes, row.members)
+        tree = _tree(
+            (pair.name, sized(pair.before_bytes, pair.after_bytes), pair.delta_bytes)
+            for pair in report.tensors
+        )
+    whole = {"before": report.before, "after": report.after}.get(area)
+    what = f"bytes in {whole.name}" if whole else "bytes of change, in either direction"
+    return _scene(
+        report.headline,
+        f"Area: {what}, by {by}. A striped edge grew, a blue one shrank.",
+        _boxes(tree, rest.values()),
+        scene.reconciliation(report),
+        changes=True,
+    )
+
+
+def inspect(report: InspectReport, by: str = "module") -> Scene:
+    """One artifact: stored tensors by module, everything else by role."""
+    _known("by", by, ("module", "role"))
+    tree = _Node("")
+    if by == "role":
+        rest = [_Node(part.name, part.bytes, 0, part.count, tensors=False) for part in report.roles]
+    else:
+        tree = _tree(
+            (row.name, size, 0) for row, size in zip(report.tensors, report.stored, strict=True) if size
+        )
+        sums: dict[str, _Node] = {}
+        for subject in report.subjects:
+            name = subject.subject if subject.role == ROLES[TENSOR_DATA] else subject.role
+            sums.setdefault(name, _Node(name, tensors=False)).add(subject.bytes, 0, subject.count)
+        rest = list(sums.values())
+    return _scene(
+        report.headline,
+        f"Area: bytes in {report.side.name}, by {by}. Grey holds tensors, sand everything else.",
+        _boxes(tree, rest), scene.claims(report), changes=False,
+    )  # fmt: skip
+
+
+def _known(what: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise InputError(f"{what}: expected one of {', '.join(known)}, got {value!r}")
+
+
+# -- which boxes -------------------------------------------------------------------------------
+
+
+def _tree(leaves: Iterable[tuple[str, int, int]]) -> _Node:
+    """(name, size, delta) of tensors as a tree of module paths."""
+    root = _Node("")
+    for name, size, delta in leaves:
+        node = root
+        node.add(size, delta)
+        # A hostile name has as many parts as characters; nobody sees more than a few.
+        parts = [part for part in _SEPARATORS.split(name, maxsplit=32) if part] or ["(no name)"]
+        for part in parts:
+            path = f"{node.path}.{part}" if node.path else part
+            node = node.children.setdefault(part, _Node(one_line(path, 200)))
+            node.add(size, delta)
+    return root
+
+
+def _boxes(tree: _Node, rest: Iterable[_Node]) -> list[_Node]:
+    """At most MAX_BOXES nodes, largest first: modules are split as far as there is room."""
+    fixed = [node for node in rest if node.size > 0]
+    whole = tree.size + sum(node.size for node in fixed)
+    room = MAX_BOXES - len(fixed) - 1
+    done: list[_Node] = []
+    tree = _inner(tree)
+    waiting = [(-tree.size, tree.path, tree)] if tree.size > 0 else []
+    while waiting:
+        _, _, node = heapq.heappop(waiting)
+        parts = [child for child in node.children.values() if child.size > 0]
+        own = node.size - sum(child.size for child in parts)
+        parts = sorted((_inner(part) for part in parts), key=_order)
+        large = [part for part in parts if part.size >= _LEAST_SHARE * whole]
+        few = len(done) + len(waiting) + len(large) + 1 <= room
+        # The first split always happens, whatever it leaves for "smaller".
+        if not parts or own or (not (few and large) and (done or waiting)):
+            done.append(node)
+            continue
+        for part in parts[:room]:
+            heapq.heappush(waiting, (-part.size, part.path, part))
+        done += parts[room:]
+    boxes = sorted([*done, *fixed], key=_order)
+    small = [
+        node for number, node in enumerate(boxes)
+        if node.path not in _ALONE and (number >= MAX_BOXES - 1 or node.size < _LEAST_SHARE * whole)
+    ]  # fmt: skip
+    if len(small) > 1:
+        kept = set(map(id, small))
+        boxes = [node for node in boxes if id(node) not in kept]
+        boxes.append(_merged(small))
+    return sorted(boxes, key=_order)
+
+
+def _merged(nodes: Sequence[_Node]) -> _Node:
+    node = _Node(f"{len(nodes):,} smaller", tensors=any(node.tensors for node in nodes))
+    for part in nodes:
+        node.add(part.size, part.delta, part.count)
+    return node
+
+
+def _inner(node: _Node) -> _Node:
+    """The node itself, or the only one below it."""
+    while len(node.children) == 1:
+        (child,) = node.children.values()
+        if child.size != node.size:
+            break
+        node = child
+    return node
+
+
+def _order(node: _Node) -> tuple[int, str]:
+    return -node.size, node.path
+
+
+# -- the picture -------------------------------------------------------------------------------
+
+
+def _scene(title: str, legend: str, boxes: Sequence[_Node], footer: str, *, changes: bool) -> Scene:
+    import squarify
+
+    texts, y = scene.heading(title)
+    room = WIDTH - 2 * MARGIN
+    items: list[Box | Line | Text] = [*texts]
+    items.append(Text(
+        MARGIN, y + 18, scene.fit(legend, scene.NOTE_SIZE, room), scene.NOTE_SIZE, colour=FAINT
+    ))  # fmt: skip
+    top, bottom = y + 40, HEIGHT - MARGIN - 2 * scene.NOTE_SIZE * scene.LINE - 8
+    whole = sum(node.size for node in boxes)
+    unlabelled = []
+    if boxes:
+        sizes = squarify.normalize_sizes([node.size for node in boxes], room, bottom - top)
+        for node, place in zip(boxes, squarify.squarify(sizes, MARGIN, top, room, bottom - top), strict=True):
+            label = _labelled(place, node, whole, changes)
+            items += [*_boxed(place, node, changes), *label]
+            if not label:
+                unlabelled.append(f"{node.path} {format_bytes(node.size)}")
+    else:
+        middle = (top + bottom) / 2
+        items.append(Text(WIDTH / 2, middle, "nothing to show: 0 B", align="center", colour=FAINT))
+    base = HEIGHT - MARGIN - scene.NOTE_SIZE / 2
+    if unlabelled:
+        line = scene.fit(f"Too small for a label: {', '.join(unlabelled)}", scene.NOTE_SIZE, room)
+        items.append(Text(MARGIN, base - scene.NOTE_SIZE * scene.LINE, line, scene.NOTE_SIZE, colour=FAINT))
+    sums = f"{footer} · the boxes sum to {format_bytes(whole)}"
+    items.append(Text(MARGIN, base, scene.fit(sums, scene.NOTE_SIZE, room), scene.NOTE_SIZE, colour=FAINT))
+    words = [f"{node.path}: {format_bytes(node.size)}" for node in boxes]
+    return Scene(title, "; ".join([legend, *words, sums]), tuple(items))
+
+
+def _boxed(place: dict[str, float], node: _Node, changes: bool) -> list[Box | Line | Text]:
+    """The box, and an edge that says what happened to it: stripes for growth, plain for shrinking."""
+    x, y = place["x"] + 1, place["y"] + 1
+    width, height = max(place["dx"] - 2, 1), max(place["dy"] - 2, 1)
+    if node.path in _ALWAYS:
+        return [Box(x, y, width, height, "#FFFFFF", _LOST)]
+    if not changes or not node.delta:
+        return [Box(x, y, width, height, _SAME if changes or node.tensors else _OTHER)]
+    edge = min(_EDGE, width)
+    fill, mark = (_GREW, scene.GREW) if node.delta > 0 else (_SHRANK, scene.SHRANK)
+    return [
+        Box(x, y, width, height, fill),
+        Box(x, y, edge, height, mark, "#FFFFFF" * (node.delta > 0)),
+    ]
+
+
+def _labelled(place: dict[str, float], node: _Node, whole: int, changes: bool) -> list[Text]:
+    """Name, bytes and change as far as they fit; nothing where not even the name does."""
+    left, top = place["x"] + _EDGE + 8, place["y"] + 8
+    width, height = place["dx"] - _EDGE - 16, place["dy"] - 14
+    amount = format_bytes(node.size)
+    change = [signed_bytes(node.delta)] if changes and node.delta else []
+    many = [counted(node.count, "tensor")] if node.tensors and node.count > 1 else []
+    for size, whole_name in [(size, True) for size in _SIZES] + [(size, False) for size in _SIZES]:
+        lines = int(height // (size * scene.LINE))
+        name = _name(node.path, size, width, min(lines, 4), whole_name)
+        if not name:
+            continue
+        share = f"{amount}  {percent(node.size, whole)}"
+        first = share if scene.measure(share, size) <= width else amount
+        rest = [text for text in (first, *change, *many) if scene.measure(text, size) <= width]
+        step = size * scene.LINE
+        return [
+            Text(left, top + step * (number + 0.5), text, size, bold=number < len(name))
+            for number, text in enumerate([*name, *rest][:lines])
+        ]
+    return []
+
+
+def _name(path: str, size: int, width: float, limit: int, whole: bool) -> list[str]:
+    """The path in lines broken behind dots; shortened in the middle where ``whole`` is not asked.
+    Empty where it does not fit, or not with enough letters to recognise it."""
+    lines: list[str] = []
+    for part in re.findall(r".+?(?:[. _]|$)", scene.drawable(path)):
+        if lines and scene.measure(lines[-1] + part, size, bold=True) <= width:
+            lines[-1] += part
+        else:
+            lines.append(part)
+    if len(lines) <= limit and all(scene.measure(line, size, bold=True) <= width for line in lines):
+        return lines
+    if whole or limit < 1:
+        return []
+    short = scene.fit(path, size, width, bold=True)
+    return [short] if len(short) >= _LEAST_LETTERS else []
