@@ -56,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--markdown", action="store_true", help="print the table of the README")
     parser.add_argument("--update-readme", action="store_true", help="write it into README.md")
     options = parser.parse_args(arguments)
+    if options.only and options.update_readme:
+        parser.error("--update-readme needs every recipe, not --only some")
 
     lines: list[Line] = []
     missing: dict[str, str] = {}

@@ -38,11 +38,11 @@ def half_tied_verbose(directory: Path, size: Size) -> Planted:
 class Detector(nn.Module):
     """A convolution with a batch-norm, and a convolution on a grid that depends on the image."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 3, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(3)
-        self.grid = Grid()
+        self.conv = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.grid = Grid(width)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.grid(torch.relu(self.norm(self.conv(x))))
@@ -52,7 +52,7 @@ class Detector(nn.Module):
 def half_ema_folded(directory: Path, size: Size) -> Planted:
     """A float16 checkpoint with an average; its export folds a batch-norm and bakes a grid."""
     before, after = pair(directory, "model.pt", "model.onnx")
-    model = Detector()
+    model = Detector(pick(size, 8, 512))
     nets.fill(model)
     ema = deepcopy(model)
     with torch.no_grad():
@@ -60,7 +60,7 @@ def half_ema_folded(directory: Path, size: Size) -> Planted:
             parameter.add_(seeded(*parameter.shape, seed=50 + number) / 8)
     torch.save({"model": model.half().state_dict(), "ema": ema.half().state_dict()}, before)
     exported = ema.float()
-    x = seeded(1, 3, *[pick(size, 160, 1280)] * 2, seed=99)
+    x = seeded(1, 3, *[pick(size, 160, 640)] * 2, seed=99)
     exported(x)
     nets.export(exported, x, after)
     n = count([*exported.grid.parameters(), exported.conv.weight, exported.norm.bias])

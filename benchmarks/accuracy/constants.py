@@ -37,9 +37,9 @@ def expanded_buffer(directory: Path, size: Size) -> Planted:
 class Grid(nn.Module):
     """A convolution whose output is shifted by a grid that is kept from pass to pass, as in YOLO."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 3) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 2, 8, stride=8)
+        self.conv = nn.Conv2d(channels, 2, 8, stride=8)
         self.grid = torch.zeros(0)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -79,9 +79,10 @@ class Shared(nn.Module):
 
 @recipe("shared-layer", "duplicate")
 def shared_layer(directory: Path, size: Size) -> Planted:
-    """One layer used twelve times: the exporter transposes and stores it for every use."""
+    """One layer used twelve times: the exporter on ``torch.export`` stores it for every use."""
     before, after = pair(directory, "model.pt", "model.onnx")
-    width = pick(size, 40, 512)  # onnxscript merges equal initializers up to 1,024 elements
+    # onnxscript merges equal initializers up to 1,024 elements and folds inputs up to 8,192.
+    width = pick(size, 40, 90)
     model = Shared(width)
     nets.fill(model)
     torch.save(model.state_dict(), before)

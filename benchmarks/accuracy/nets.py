@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.accuracy.planted import Size, pick
+from fixtures import neutral
 
 OPSET = 17
 
@@ -125,21 +126,33 @@ def _no_standard_output() -> Iterator[None]:
 
 
 def export(model: nn.Module, x: Tensor | tuple[Any, ...], path: Path, **options: Any) -> None:
-    """Write ONNX with the exporter that traces (``dynamo=False``)."""
+    """Write ONNX with the exporter that traces (``dynamo=False``).
+
+    Source lines of ``verbose=True`` lose the folders of this machine, so that sizes can be compared.
+    """
     arguments = x if isinstance(x, tuple) else (x,)
     with quiet(), _no_standard_output():
         torch.onnx.export(
             model, arguments, path, **{"dynamo": False, "opset_version": OPSET, **options}
         )
+    if options.get("verbose"):
+        program = onnx.load(path)
+        for node in program.graph.node:
+            node.doc_string = neutral.neutral(node.doc_string)
+        onnx.save(program, path)
 
 
 def export_dynamo(model: nn.Module, x: Tensor | tuple[Any, ...], **options: Any) -> Any:
-    """The program that the exporter on ``torch.export`` makes (``dynamo=True``), not saved."""
+    """The program that the exporter on ``torch.export`` makes (``dynamo=True``), not saved.
+
+    Its stack traces lose the folders of this machine, so that sizes can be compared.
+    """
     arguments = x if isinstance(x, tuple) else (x,)
     with quiet():
         program = torch.onnx.export(model, arguments, dynamo=True, verbose=False, **options)
     if program is None:
         raise AssertionError("torch.onnx.export(dynamo=True) returned no program")
+    neutral.relabel_onnx(program.model)
     return program
 
 

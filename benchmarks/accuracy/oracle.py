@@ -262,7 +262,7 @@ def _payload(found: Structure, tensor: Message, descriptor: FieldDescriptor, val
     stored = encoded - 1
     stored -= _varint(stored - _varint(stored))
     found.causes["container"] += encoded - stored
-    name, nbytes = tensor.name, tensor_bytes(tensor)  # type: ignore[attr-defined]
+    name, nbytes = tensor.name, tensor_bytes(tensor)
     found.payloads.append(Payload(name, nbytes, stored))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +12,6 @@ from benchmarks.accuracy import nets
 from benchmarks.accuracy.planted import Planted, Recipe
 from benchmarks.accuracy.recipes import RECIPES
 from benchmarks.accuracy.score import attributed, score
-
-MODULES = {recipe.plant.__module__ for recipe in RECIPES.values()}
 
 
 @pytest.fixture(scope="module", params=RECIPES.values(), ids=RECIPES)
@@ -61,6 +60,14 @@ def test_the_other_way_round_is_the_mirror(built: tuple[Recipe, Planted]) -> Non
     turned = {_turned(cause): (after, before) for cause, (before, after) in back.causes.items()}
     assert dict(sorted(turned.items())) == dict(there.causes)
     assert back.inferred == there.inferred
+
+
+def test_a_score_counts_every_byte_at_the_wrong_cause() -> None:
+    planted = Planted(Path("a"), Path("b"), {"dtype": (0, 80), "folded": (20, 0), "names": (5, 5)})
+    assert score(planted, {"dtype": 80, "folded": -20}) == 1.0
+    assert score(planted, {"dtype": 80}) == pytest.approx(0.8)
+    assert score(planted, {"dtype": 80, "folded": -20, "graph": 10}) == pytest.approx(0.9)
+    assert score(planted, {"unmatched": 80}) == 0.0
 
 
 def _turned(cause: str) -> str:
