@@ -65,7 +65,8 @@ def declare(
     fields: Fields, names: list[str], heads: list[int], graphs: list[int], *, use: str,
     limits: Limits,
 ) -> list[Declared | None]:
-    """The tensors that begin in this chunk; None for one that has neither a name nor data.
+    """The tensors that begin in this chunk; None for one that has neither a name nor data, or that
+    is an empty message.
 
     What a tensor usually consists of (unpacked dimensions, a type, a name, raw_data) is read for
     all tensors at once, anything else tensor by tensor.
@@ -77,6 +78,7 @@ def declare(
     special = np.bincount(message[odd], minlength=fields.count) > 0
     special |= np.bincount(message[raw], minlength=fields.count) > 1
     solid = np.bincount(message[_SUBSTANCE[at]], minlength=fields.count) > 0
+    solid |= (np.bincount(message, minlength=fields.count) > 0) & [name != "" for name in names]
 
     codes = np.zeros(fields.count, dtype=np.int64)
     rows = np.flatnonzero(tags == _DATA_TYPE)
@@ -92,7 +94,7 @@ def declare(
         starts.tolist(), ends.tolist(), strict=True,
     )
     for index, (name, head, graph, is_special, is_solid, code, start, end) in enumerate(columns):
-        if not (is_solid or name):
+        if not is_solid:
             found.append(None)
             continue
         pieces = {RAW_DATA: [Piece(start, end, True)]} if start >= 0 else {}

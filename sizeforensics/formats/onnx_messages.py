@@ -274,7 +274,10 @@ class Messages(Walk):
             self.constants |= {
                 first + at: text for at, text in outputs.items() if ops[at] == "Constant"
             }
-            batch.owners[fields.begun] = self._owners(list(map("node ".__add__, labels)), ops)
+            owners = list(map("node ".__add__, labels))
+            batch.owners[fields.begun] = (
+                self.owners.extend(owners, ops) if labels is names else self._owners(owners, ops)
+            )
             batch.nodes[fields.begun] = np.arange(first, first + fields.count)
             self._walk_all(self.claim(batch, fields))
 
@@ -299,8 +302,9 @@ class Messages(Walk):
             nodes[read], values[read], nodes[~read], values[~read],
         ))  # fmt: skip
 
-        nameless = np.array(list(map(len, names)), dtype=np.int64) == 0
-        wanted = nameless | (op_ids == self.ops.get("Constant", -1))
+        wanted = op_ids == self.ops.get("Constant", -1)
+        if not all(names):
+            wanted |= [not name for name in names]
         written = np.flatnonzero(~read & wanted[message])
         # Backwards, so that the first output stays.
         outputs = {
