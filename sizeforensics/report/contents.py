@@ -52,6 +52,15 @@ class TensorRow(NamedTuple):
         return shape_text(self.shape)
 
 
+class SubjectRow(NamedTuple):
+    """Bytes of one role that are no tensor data, summed for one subject."""
+
+    role: str
+    subject: str
+    bytes: int
+    spans: int
+
+
 class NodeRow(NamedTuple):
     """An operator: ``offset`` and ``bytes`` of its encoding in the first file."""
 
@@ -70,6 +79,8 @@ class FindingRow(NamedTuple):
     percent: str
     subjects: tuple[str, ...]
     remedy: str
+    code: str = ""
+    """Command or lines of code; empty where none fits every model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +97,10 @@ class InspectReport:
     """Bytes of the encoded nodes by operator; ``count`` is nodes."""
     tensors: tuple[TensorRow, ...]
     """In the order of the artifact."""
+    stored: tuple[int, ...]
+    """Bytes in the file for each of ``tensors``: a storage counts for the first that views it."""
+    subjects: tuple[SubjectRow, ...]
+    """What is not in ``stored``, most bytes first; together they sum to the artifact."""
     findings: tuple[FindingRow, ...]
     metadata: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
@@ -100,10 +115,11 @@ def inspect_report(
     roles = _roles(inventory)
     dtypes = _dtypes(inventory)
     name = one_line(PurePath(inventory.path).name or inventory.path)
+    stored = _stored(inventory)
     found = tuple(
         FindingRow(
             finding.finding, finding.nbytes, words.percent(finding.nbytes, total),
-            finding.subjects, finding.remedy,
+            finding.subjects, finding.remedy, words.code(finding.finding, inventory.format),
         )
         for finding in findings
     )  # fmt: skip
@@ -121,6 +137,8 @@ def inspect_report(
             _tensor(inventory, tensor, digests[index] if digests else None)
             for index, tensor in enumerate(inventory.tensors)
         ),
+        stored=stored,
+        subjects=_subjects(inventory, sum(stored)),
         findings=found,
         metadata=inventory.metadata,
         warnings=warnings_of(inventory),
@@ -176,6 +194,28 @@ def _dtypes(inventory: Inventory) -> tuple[Part, ...]:
     return _largest_first([
         _part(name, size, counts.get(name, 0), inventory.nbytes) for name, size in sizes.items()
     ])
+
+
+def _stored(inventory: Inventory) -> tuple[int, ...]:
+    sizes = [0] * len(inventory.tensors)
+    seen: set[int] = set()
+    for index, tensor in enumerate(inventory.tensors):
+        if tensor.storage is not None and tensor.storage not in seen:
+            seen.add(tensor.storage)
+            sizes[index] = inventory.storages[tensor.storage].stored_bytes
+    return tuple(sizes)
+
+
+def _subjects(inventory: Inventory, stored: int) -> tuple[SubjectRow, ...]:
+    rows = [
+        SubjectRow(ROLES[role], subject, nbytes, count)
+        for (role, subject), (nbytes, count) in inventory.bytes_by_subject().items()
+        if role != TENSOR_DATA
+    ]
+    alone = int(inventory.bytes_by_role()[TENSOR_DATA]) - stored
+    if alone:
+        rows.append(SubjectRow(ROLES[TENSOR_DATA], "storages no tensor views", alone, 1))
+    return tuple(sorted(rows, key=lambda row: (-row.bytes, row.role, row.subject)))
 
 
 def _tensor(inventory: Inventory, tensor: Tensor, digest: str | None) -> TensorRow:

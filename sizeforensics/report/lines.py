@@ -28,6 +28,12 @@ class CauseLine:
     percent: str
     causes: tuple[CauseRow, ...]
 
+    @property
+    def plain(self) -> str:
+        """The plain name of a single cause; else the title."""
+        single = len(self.causes) == 1 and self.title == self.causes[0].cause
+        return CAUSES[self.title].title if single else self.title
+
 
 _GROUPS = {"structure": "program", "metadata": "program", "container": "container"}
 _TINY = 0.005

@@ -146,6 +146,56 @@ _ADVICE = {
 }  # fmt: skip
 
 
+_ONNX = 'model = onnx.load("model.onnx")\n{}\nonnx.save(model, "smaller.onnx")'
+_TORCH = 'checkpoint = torch.load("model.pt")\n{}\ntorch.save(checkpoint, "smaller.pt")'
+_HALF = """\
+from onnxconverter_common import float16
+model = float16.convert_float_to_float16(onnx.load("model.onnx"), keep_io_types=True)
+onnx.save(model, "smaller.onnx")"""
+_CODE = {
+    ("dtype", "onnx"): _HALF,
+    ("dtype", "torch"): "model.half()  # before torch.save, torch.jit.trace or the export",
+    ("duplicate", "torch"): "model.head.weight = model.embedding.weight  # before saving",
+    ("optimizer-state", "torch"): _TORCH.format('checkpoint["optimizer"] = None'),
+    ("ema-copy", "torch"): _TORCH.format('checkpoint["model"] = checkpoint.pop("ema")'),
+    ("storage-slack", "torch"): "state = {name: tensor.clone() for name, tensor in state.items()}",
+    ("pickle", "torch"): 'torch.save(model.state_dict(), "smaller.pt")',
+    ("value-info", "onnx"): _ONNX.format("del model.graph.value_info[:]"),
+    ("debug-info", "onnx"): _ONNX.format(
+        'for node in model.graph.node:\n    node.doc_string = ""\n    del node.metadata_props[:]'
+    ),
+    ("debug-info", "torchscript"): "zip -d model.torchscript '*.debug_pkl'",
+    ("encoding", "onnx"): _ONNX.format(
+        "for tensor in model.graph.initializer:\n"
+        "    array = onnx.numpy_helper.to_array(tensor)\n"
+        "    tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))"
+    ),
+}
+
+
+def code(cause: str, artifact_format: str) -> str:
+    """The command or lines of code that remove the bytes of a cause; empty where none fits all.
+
+    ``artifact_format`` is that of the file to shrink. Imports of onnx and torch are left out.
+    """
+    family = "onnx" if artifact_format == "onnx" else "torch"
+    return _CODE.get((cause, artifact_format)) or _CODE.get((cause, family), "")
+
+
+_CONFLICTS = {
+    frozenset({"dtype", "encoding"}): "both rewrite the same fields, so the savings do not add up",
+    frozenset({"duplicate", "ema-copy"}): "what is deleted need not be shared",
+    frozenset({"constant", "densified"}): "a tensor that is computed needs no expanding",
+    frozenset({"optimizer-state", "pickle"}): "a state dict holds no optimizer, so do one or the other",
+    frozenset({"ema-copy", "pickle"}): "a state dict holds one network, so do one or the other",
+}
+
+
+def conflict(cause: str, other: str) -> str:
+    """Why the fixes of two causes cannot be combined; empty where they can."""
+    return _CONFLICTS.get(frozenset({cause, other}), "")
+
+
 def advice(cause: str, label: str) -> Advice | None:
     """The short fix for a cause; None where leaving it alone is the advice."""
     known = _ADVICE.get(cause)

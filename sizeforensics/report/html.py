@@ -1,0 +1,146 @@
+"""Reports as one HTML file that works offline, without scripts, and under a strict policy.
+
+What must be readable anywhere is written here: the answer, the waterfall, the causes, the fixes.
+The script beside the templates draws the treemap and the table from the data it finds in the page.
+Every text passes jinja2's autoescape, and before it the escaper of control characters.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+from importlib import resources
+from pathlib import PurePath
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from sizeforensics import __version__
+from sizeforensics.causes import CAUSES
+from sizeforensics.escape import one_line
+from sizeforensics.limits import DEFAULT_LIMITS
+from sizeforensics.report import checksums, html_data, waterfall
+from sizeforensics.report.contents import InspectReport
+from sizeforensics.report.rows import DiffReport, Side
+from sizeforensics.units import signed_bytes
+
+TOP_TENSORS = 10
+"""Tensors in the page for readers without scripts; the script replaces them with all."""
+TEXT_LIMIT = 600
+"""Characters of any one text from a file."""
+
+
+def render(report: DiffReport | InspectReport) -> Iterator[str]:
+    """The page, in pieces. Reads the files of the report once more for their SHA-256."""
+    if isinstance(report, DiffReport):
+        template, data = "diff.html.j2", html_data.of_diff(report)
+        chart, sides = waterfall.of_diff(report), [report.before, report.after]
+    else:
+        template, data = "inspect.html.j2", html_data.of_inspect(report)
+        chart, sides = waterfall.of_inspect(report), [report.side]
+    return _environment().get_template(template).generate(
+        report=report,
+        chart=chart,
+        files=[row for side in sides for row in _files(side)],
+        warnings=[_without_folders(text, sides) for text in report.warnings],
+        data=Markup(html_data.packed(data)),  # noqa: S704  base64
+        script=Markup(_asset("report.js")),  # noqa: S704  our own
+        style=Markup(_asset("report.css")),  # noqa: S704  our own
+        policy=_policy(),
+    )
+
+
+def notebook(report: DiffReport | InspectReport, rows: int) -> str:
+    """The answer, its chart and at most ``rows`` rows a table; no script, style or link."""
+    kind = "diff" if isinstance(report, DiffReport) else "inspect"
+    chart = waterfall.of_diff(report) if isinstance(report, DiffReport) else waterfall.of_inspect(report)
+    template = _environment().get_template("notebook.html.j2")
+    return template.render(report=report, kind=kind, chart=chart, limit=rows)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sizeforensics.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    environment.filters.update(
+        grouped=lambda count: f"{count:,}",
+        signed=signed_bytes,
+        change=lambda count: f"{count:+,}" if count else "0",
+        percent_of_axis=lambda fraction: f"{100 * fraction:.2f}%",
+    )
+    environment.globals.update(
+        catalogue=CAUSES, limits=_limits(), name_limit=html_data.NAME_LIMIT, version=__version__,
+        steps=waterfall.steps, top=TOP_TENSORS,
+    )  # fmt: skip
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    """What a template prints: no text leaves without its controls written as escapes."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return one_line(value, TEXT_LIMIT)
+    return value
+
+
+@cache
+def _asset(name: str) -> str:
+    return (resources.files("sizeforensics.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _policy() -> str:
+    """Nothing but the very script and style of this page, and no text may become markup."""
+    script, style = (_hash(_asset(name)) for name in ("report.js", "report.css"))
+    return (
+        f"default-src 'none'; script-src '{script}'; style-src '{style}'; base-uri 'none'; "
+        "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+def _limits() -> list[tuple[str, int]]:
+    return [
+        (field.name.replace("_", " "), getattr(DEFAULT_LIMITS, field.name))
+        for field in fields(DEFAULT_LIMITS)
+    ]
+
+
+def _files(side: Side) -> list[dict[str, Any]]:
+    folder = PurePath(side.path).parent
+    return [
+        {
+            "name": side.name if number == 0 else _inside(file.path, folder),
+            "format": side.format if number == 0 else "external data",
+            "bytes": file.bytes,
+            "sha256": digest,
+        }
+        for number, (file, digest) in enumerate(zip(side.files, checksums.sha256(side.files), strict=True))
+    ]
+
+
+def _inside(path: str, folder: PurePath) -> str:
+    try:
+        return PurePath(path).relative_to(folder).as_posix()
+    except ValueError:
+        return PurePath(path).name
+
+
+def _without_folders(text: str, sides: list[Side]) -> str:
+    """A warning without the folder of the file it names: a report does not tell where it lay."""
+    for side in sides:
+        folder = str(PurePath(side.path).parent)
+        if folder != ".":
+            text = text.replace(one_line(f"{folder}/"), "")
+    return text
