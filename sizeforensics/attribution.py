@@ -357,10 +357,14 @@ def _record_compression(sides: tuple[Side, Side]) -> Iterator[Row]:
             continue
         for side, record in zip(sides, pair, strict=True):
             if record.compressed:
-                saved = record.stored_bytes - record.nbytes
-                how = f"{record.nbytes:,} bytes deflated to {record.stored_bytes:,}"
-                yield side.row("compression", name, saved, "parsed", how)
-                yield side.row(_cause_of(record.role), record.subject, -saved, "parsed", how)
+                stored = record.stored_bytes
+                parts = record.parts or ((record.role, record.subject, record.nbytes),)
+                whole = sum(nbytes for _, _, nbytes in parts)
+                how = f"{record.nbytes:,} bytes deflated to {stored:,}"
+                yield side.row("compression", name, stored - whole, "parsed", how)
+                yield side.row(_cause_of(record.role), record.subject, -stored, "parsed", how)
+                for role, subject, nbytes in parts:
+                    yield side.row(_cause_of(role), subject, nbytes, "parsed", how)
 
 
 def _records_by_name(inventory: Inventory) -> dict[str, Record]:

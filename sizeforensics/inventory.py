@@ -179,6 +179,8 @@ class Record:
     """The subject under which its stored bytes are summed, see ``Owners``."""
     stored_bytes: int
     nbytes: int
+    parts: tuple[tuple[int, str, int], ...] = ()
+    """(role, subject, bytes) of what a deflated record holds once inflated, where that is known."""
 
     @property
     def compressed(self) -> bool:

@@ -61,11 +61,7 @@ def typed_float(directory: Path, size: Size) -> Planted:
     return _typed(directory, array, TensorProto.FLOAT, array.nbytes)
 
 
-@recipe(
-    "compressed-records", "compression",
-    limit="the keys inside a deflated pickle are counted as `pickle`, not as `names`: the stored "
-    "bytes of a deflated record cannot be told apart",
-)  # fmt: skip
+@recipe("compressed-records", "compression")
 def compressed_records(directory: Path, size: Size) -> Planted:
     """A checkpoint whose records are stored, and the same records deflated by a ZIP tool."""
     before, after = pair(directory, "model.pt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -77,6 +78,7 @@ class Assembly:
         self._pickled: list[str] = []
         self._roles: dict[int, int] = {}
         self._subjects: dict[int, str] = {}
+        self._parts: dict[int, tuple[tuple[int, str, int], ...]] = {}
         self._by_index: dict[int, int] = {}
         self._big_endian = self._byte_order()
 
@@ -149,8 +151,9 @@ class Assembly:
             self.claim(index, *part.whole)
             return {}
         if entry.method == DEFLATED:
-            # Nobody can say which of the stored bytes hold what.
+            # Nobody can say which of the stored bytes hold what, only what they inflate to.
             self.claim(index, PICKLE, _base_name(entry))
+            self._parts[index] = _parts(objects, entry.nbytes - pickle.size)
         else:
             self._roles[index], self._subjects[index] = PICKLE, _base_name(entry)
             indices = self._owners.extend(objects.owner_names, objects.owner_subjects)
@@ -359,7 +362,7 @@ class Assembly:
         records = tuple(
             Record(
                 entry.name, self._roles[index], self._subjects[index], entry.stored_bytes,
-                entry.nbytes,
+                entry.nbytes, self._parts.get(index, ()),
             )
             for index, entry in enumerate(archive.entries)
         )
@@ -376,3 +379,17 @@ class Assembly:
 
 def _base_name(entry: Entry) -> str:
     return entry.name.rpartition("/")[2]
+
+
+def _parts(objects: Objects, trailing: int) -> tuple[tuple[int, str, int], ...]:
+    """(role, subject, bytes) of a pickle; elements of arrays in it are tensors, counted as such."""
+    totals: Counter[tuple[int, str]] = Counter()
+    sizes = (objects.ends - objects.starts).tolist()
+    for role, owner, size in zip(
+        objects.roles.tolist(), objects.owners.tolist(), sizes, strict=True
+    ):
+        if role != TENSOR_DATA:
+            totals[role, objects.owner_subjects[owner]] += size
+    if trailing:
+        totals[UNCLAIMED, TRAILING] += trailing
+    return tuple((role, subject, size) for (role, subject), size in totals.items())
