@@ -20,7 +20,9 @@ from sizeforensics.source import Source
 from sizeforensics.spans import DEBUG_INFO, METADATA, NAMES, TENSOR_DATA, Integers
 
 _VALUE = 1_000
-"""Bytes of a property's value that are kept."""
+"""Characters of a property's value that are kept."""
+_LOCATION = 5_000
+"""Characters of a value about external data that are kept: more than any path may have."""
 _SCOPE = 200
 """Characters of a subgraph's path that are kept; nesting would square them."""
 _ENTRIES = 64
@@ -150,7 +152,7 @@ class Messages(Walk):
                 self.header[name] = str(int(fields.varints(np.array([row]))[0]))
             name = {2: "producer_name", 3: "producer_version", 4: "domain"}.get(number)
             if name is not None and wire == LEN:
-                self.header[name] = fields.texts(np.array([row]), _VALUE)[0]
+                self.header[name] = fields.texts(np.array([row]), 4 * _VALUE)[0][:_VALUE]
 
     def _graphs(self, batch: Batch) -> None:
         for fields in self.chunks(batch):
@@ -237,9 +239,12 @@ class Messages(Walk):
             self.claim(batch, fields)
 
     def _read_pairs(self, batch: Batch, fields: Fields, keys: list[str]) -> None:
-        values = fields.singular(0x12, _VALUE)
+        # Four bytes make a character at most, so a cut inside one is cut off with the rest.
+        most = {"properties": 4 * _VALUE + 4, "external": 4 * _LOCATION + 4}.get(batch.purpose)
+        values = fields.singular(0x12, most)
         if batch.purpose == "properties":
-            self.properties += zip(keys, values, strict=True)
+            shown = (v if len(v) <= _VALUE else v[:_VALUE] + "…" for v in values)
+            self.properties += zip(keys, shown, strict=True)
         elif batch.purpose == "bindings":
             # "A binding's key is the name of a tensor in the inference graph" (onnx.proto).
             self.also_read += [(0, key) for key in keys]

@@ -353,6 +353,15 @@ def test_two_graphs_are_merged() -> None:
     assert "2 graph fields" in inventory.warnings[0]
 
 
+@pytest.mark.parametrize("letter", ["a", "é", "😀"])
+def test_long_properties_are_cut_visibly(letter: str) -> None:
+    whole = model()
+    helper.set_model_props(whole, {"short": letter * 1000, "long": letter * 1001})
+    found = dict(read(whole).metadata)
+    assert found["property short"] == letter * 1000
+    assert found["property long"] == letter * 1000 + "…"
+
+
 def test_names_are_kept_and_warnings_are_one_line() -> None:
     name = "../\x1b[31m\n\u202eweight"
     inventory = odd(TensorProto(name=name, data_type=FLOAT, dims=[3], raw_data=bytes(1)))
