@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import struct
 import tarfile
+import zipfile
 from typing import Any
 
 import torch
@@ -70,3 +72,27 @@ def tarred(members: dict[str, bytes], mtime: float = 1500000000.5, **options: An
 
 def old(value: object, protocol: int = 2) -> bytes:
     return tarred(Old().write(value, protocol))
+
+
+def model_json(
+    tensors: list[dict[str, Any]], records: dict[str, bytes], **main: Any
+) -> dict[str, bytes]:
+    """The records of a TorchScript archive of torch 1.0 (``ModelDef`` in ``torch.proto``)."""
+    model = {
+        "protoVersion": "2",
+        "mainModule": {"torchscriptArena": {"key": "code/net.py"}, "name": "Net", "optimize": True} | main,
+        "producerName": "pytorch", "producerVersion": "1.0", "tensors": tensors,
+    }  # fmt: skip
+    return {
+        "net/version": b"1\n", "net/code/net.py": b"def forward(self, x):\n  return x\n",
+        **{f"net/{name}": data for name, data in records.items()},
+        "net/model.json": json.dumps(model).encode(),
+    }  # fmt: skip
+
+
+def zipped(records: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, data in records.items():
+            archive.writestr(name, data)
+    return out.getvalue()

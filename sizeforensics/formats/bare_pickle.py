@@ -33,7 +33,8 @@ def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     stream = Stream(source, limits)
     pickle = stream.load(0, source.size)
     objects = stream.objects(pickle)
-    stream.metadata.append(("pickle protocol", str(pickle.protocol)))
+    # Protocols 0 and 1 do not say which of them they are.
+    stream.metadata.append(("pickle protocol", str(pickle.protocol or "0 or 1")))
     stream.add_tensors(pickle, objects, assign_uses, {})
     stream.trailing(pickle.end, TRAILING, "the pickle")
     return stream.finish("pickle")

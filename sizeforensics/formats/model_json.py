@@ -24,8 +24,6 @@ from sizeforensics.spans import GRAPH
 MODEL = "model.json"
 """The record, and the subject of its owner."""
 
-_DEEPEST = 64  # modules inside each other
-
 # TensorProto.DataType of caffe2.proto.
 _DTYPES = {
     "FLOAT": "float32", "INT32": "int32", "BYTE": "uint8", "BOOL": "bool", "UINT8": "uint8",
@@ -79,12 +77,10 @@ def read(torch: TorchArchive, limits: Limits = DEFAULT_LIMITS) -> Inventory | No
 
 def _walk(main: dict[str, Any], modules: list[Module], torch: TorchArchive) -> Iterator[_Use]:
     """Every parameter and buffer, and every module on the way, outermost first."""
-    tasks: list[tuple[dict[str, Any], str, int]] = [(main, "", 0)]
+    tasks: list[tuple[dict[str, Any], str]] = [(main, "")]
     join = _Names(16 << 20).join
     while tasks:
-        definition, path, depth = tasks.pop()
-        if depth > _DEEPEST:
-            raise _wrong(torch, f"modules nested {_DEEPEST} deep", "deeper ones")
+        definition, path = tasks.pop()
         modules.append(Module(path, str(definition.get("name", ""))[:200], {}, {}))
         for parameter in _dicts(definition, "parameters", torch):
             name = _name(parameter, torch)
@@ -94,7 +90,7 @@ def _walk(main: dict[str, Any], modules: list[Module], torch: TorchArchive) -> I
             use = "buffer" if parameter.get("isBuffer") else "weight"
             yield _Use(join(path, name), name, number, use, len(modules) - 1)
         children = [
-            (child, join(path, _name(child, torch)), depth + 1)
+            (child, join(path, _name(child, torch)))
             for child in _dicts(definition, "submodules", torch)
         ]
         tasks += reversed(children)

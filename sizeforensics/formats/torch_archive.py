@@ -14,6 +14,8 @@ from sizeforensics.formats.zip_archive import Archive, Entry
 from sizeforensics.source import Source
 from sizeforensics.spans import CODE, DEBUG_INFO, METADATA
 
+_MOBILE_DEBUG = ("mobile_debug_handles.pkl", "callstack_debug_map.pkl")
+
 
 @dataclass(frozen=True, slots=True)
 class TorchArchive:
@@ -65,7 +67,7 @@ def open_torch(archive: Archive) -> TorchArchive:
 
 def script_record(name: str) -> tuple[int, str] | None:
     """Role and subject of a record of TorchScript that holds no tensors; None for an unknown one."""
-    if name.endswith(".debug_pkl") or name == "mobile_debug_handles.pkl":
+    if name.endswith(".debug_pkl") or name in _MOBILE_DEBUG:
         return DEBUG_INFO, "TorchScript debug files"
     if name.startswith("code/") and name.endswith(".py"):
         return CODE, "TorchScript source"

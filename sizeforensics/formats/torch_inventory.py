@@ -80,6 +80,7 @@ class Assembly:
         self._subjects: dict[int, str] = {}
         self._parts: dict[int, tuple[tuple[int, str, int], ...]] = {}
         self._by_index: dict[int, int] = {}
+        self._missing: set[str] = set()
         self._big_endian = self._byte_order()
 
     def _byte_order(self) -> bool:
@@ -231,7 +232,9 @@ class Assembly:
         """
         index = self.torch.find(name)
         if index is None:
-            self.notes.count("are missing", name, "storage record")
+            if name not in self._missing:
+                self._missing.add(name)
+                self.notes.count("are missing", name, "storage record")
             return None
         if index in self._roles and index not in self._by_index:
             self.notes.count("hold something else than a tensor that is said to be there", name)
@@ -263,7 +266,7 @@ class Assembly:
         entry = self._entry(index)
         if entry.method == DEFLATED:
             self.claim(index, PICKLE, _base_name(entry))
-            self.notes.count("are deflated checkpoints, whose tensors are not read", entry.name)
+            self.notes.count("hold a deflated checkpoint, whose tensors are not read", entry.name)
             return True
         inner = open_torch(zip_archive.read(self.torch.archive.content(entry), self.limits))
         assembly = Assembly(inner, self.limits)
