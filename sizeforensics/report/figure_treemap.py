@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sizeforensics.errors import InputError
-from sizeforensics.escape import one_line
+from sizeforensics.escape import one_line, visible
 from sizeforensics.report import figure_scene as scene
 from sizeforensics.report.contents import InspectReport
 from sizeforensics.report.figure_scene import FAINT, HEIGHT, MARGIN, WIDTH, Box, Line, Scene, Text
@@ -21,9 +22,11 @@ MAX_BOXES = 40
 AREAS = ("after", "before", "change")
 GROUPS = ("module", "cause")
 _SAME, _GREW, _SHRANK, _OTHER = "#E4E7EA", "#FADCC8", "#CFE3F1", "#EFE9D8"
-_LOST = "#B8B8B8"
+_LOST = "#F5E7A8"
 _EDGE = 9
-_LEAST_LETTERS = 9
+_NAME_LINES = 4
+_LEAST_LETTERS, _LEAST_WIDTH = 7, 4
+"""Of a shortened name: characters, and sizes of the width it needs."""
 _LEAST_SHARE = 0.009
 """Of the whole: a smaller box has no room for a word."""
 _SIZES = (20, 17)
@@ -96,7 +99,7 @@ def inspect(report: InspectReport, by: str = "module") -> Scene:
         sums: dict[str, _Node] = {}
         for subject in report.subjects:
             name = subject.subject if subject.role == ROLES[TENSOR_DATA] else subject.role
-            sums.setdefault(name, _Node(name, tensors=False)).add(subject.bytes, 0, subject.count)
+            sums.setdefault(name, _Node(name, tensors=False)).add(subject.bytes, 0, subject.spans)
         rest = list(sums.values())
     return _scene(
         report.headline,
@@ -135,20 +138,24 @@ def _boxes(tree: _Node, rest: Iterable[_Node]) -> list[_Node]:
     room = MAX_BOXES - len(fixed) - 1
     done: list[_Node] = []
     tree = _inner(tree)
-    waiting = [(-tree.size, tree.path, tree)] if tree.size > 0 else []
+    # The number decides between paths that look the same once shortened.
+    waiting = [(-tree.size, tree.path, 0, tree)] if tree.size > 0 else []
+    seen = itertools.count(1)
     while waiting:
-        _, _, node = heapq.heappop(waiting)
+        *_, node = heapq.heappop(waiting)
         parts = [child for child in node.children.values() if child.size > 0]
         own = node.size - sum(child.size for child in parts)
         parts = sorted((_inner(part) for part in parts), key=_order)
         large = [part for part in parts if part.size >= _LEAST_SHARE * whole]
-        few = len(done) + len(waiting) + len(large) + 1 <= room
+        fits = len(done) + len(waiting) + len(large) + 1 <= room
+        tells = 2 * sum(part.size for part in large) >= node.size
         # The first split always happens, whatever it leaves for "smaller".
-        if not parts or own or (not (few and large) and (done or waiting)):
+        first = not (done or waiting)
+        if not parts or own or not (first or (fits and tells)):
             done.append(node)
             continue
         for part in parts[:room]:
-            heapq.heappush(waiting, (-part.size, part.path, part))
+            heapq.heappush(waiting, (-part.size, part.path, next(seen), part))
         done += parts[room:]
     boxes = sorted([*done, *fixed], key=_order)
     small = [
@@ -163,9 +170,11 @@ def _boxes(tree: _Node, rest: Iterable[_Node]) -> list[_Node]:
 
 
 def _merged(nodes: Sequence[_Node]) -> _Node:
-    node = _Node(f"{len(nodes):,} smaller", tensors=any(node.tensors for node in nodes))
+    single = all(node.tensors and node.count == 1 for node in nodes)
+    name = f"{len(nodes):,} small tensors" if single else f"{len(nodes):,} smaller"
+    node = _Node(name, tensors=any(node.tensors for node in nodes))
     for part in nodes:
-        node.add(part.size, part.delta, part.count)
+        node.add(part.size, part.delta, part.count if part.tensors else 0)
     return node
 
 
@@ -215,23 +224,24 @@ def _scene(title: str, legend: str, boxes: Sequence[_Node], footer: str, *, chan
     sums = f"{footer} · the boxes sum to {format_bytes(whole)}"
     items.append(Text(MARGIN, base, scene.fit(sums, scene.NOTE_SIZE, room), scene.NOTE_SIZE, colour=FAINT))
     words = [f"{node.path}: {format_bytes(node.size)}" for node in boxes]
-    return Scene(title, "; ".join([legend, *words, sums]), tuple(items))
+    return Scene(title, visible("; ".join([legend, *words, sums])), tuple(items))
 
 
 def _boxed(place: dict[str, float], node: _Node, changes: bool) -> list[Box | Line | Text]:
     """The box, and an edge that says what happened to it: stripes for growth, plain for shrinking."""
-    x, y = place["x"] + 1, place["y"] + 1
-    width, height = max(place["dx"] - 2, 1), max(place["dy"] - 2, 1)
+    # Where there is room, a gap; a box of a few pixels needs them all.
+    gap = 1.0 if min(place["dx"], place["dy"]) > _EDGE else 0.0
+    x, y = place["x"] + gap, place["y"] + gap
+    width, height = place["dx"] - 2 * gap, place["dy"] - 2 * gap
     if node.path in _ALWAYS:
-        return [Box(x, y, width, height, "#FFFFFF", _LOST)]
-    if not changes or not node.delta:
+        fill, mark, striped = _LOST, scene.INK, True
+    elif not changes or not node.delta:
         return [Box(x, y, width, height, _SAME if changes or node.tensors else _OTHER)]
-    edge = min(_EDGE, width)
-    fill, mark = (_GREW, scene.GREW) if node.delta > 0 else (_SHRANK, scene.SHRANK)
-    return [
-        Box(x, y, width, height, fill),
-        Box(x, y, edge, height, mark, "#FFFFFF" * (node.delta > 0)),
-    ]
+    else:
+        fill, mark = (_GREW, scene.GREW) if node.delta > 0 else (_SHRANK, scene.SHRANK)
+        striped = node.delta > 0
+    edge = Box(x, y, min(_EDGE, width), height, mark, "#FFFFFF" * (striped and gap > 0))
+    return [Box(x, y, width, height, fill), edge]
 
 
 def _labelled(place: dict[str, float], node: _Node, whole: int, changes: bool) -> list[Text]:
@@ -240,35 +250,59 @@ def _labelled(place: dict[str, float], node: _Node, whole: int, changes: bool) -
     width, height = place["dx"] - _EDGE - 16, place["dy"] - 14
     amount = format_bytes(node.size)
     change = [signed_bytes(node.delta)] if changes and node.delta else []
-    many = [counted(node.count, "tensor")] if node.tensors and node.count > 1 else []
-    for size, whole_name in [(size, True) for size in _SIZES] + [(size, False) for size in _SIZES]:
+    said = node.path == f"{node.count:,} small tensors"
+    many = [counted(node.count, "tensor")] if node.tensors and node.count > 1 and not said else []
+    # The whole name with its bytes, else the whole name, else a part of it: large, then smaller.
+    for whole_name, with_amount, size in itertools.product((True, False), (True, False), _SIZES):
         lines = int(height // (size * scene.LINE))
-        name = _name(node.path, size, width, min(lines, 4), whole_name)
-        if not name:
-            continue
+        name = _name(node.path, size, width, min(lines, _NAME_LINES), whole_name)
         share = f"{amount}  {percent(node.size, whole)}"
         first = share if scene.measure(share, size) <= width else amount
+        fits = len(name) < lines and scene.measure(first, size) <= width
+        if not name or (with_amount and not fits):
+            continue
         rest = [text for text in (first, *change, *many) if scene.measure(text, size) <= width]
         step = size * scene.LINE
         return [
             Text(left, top + step * (number + 0.5), text, size, bold=number < len(name))
-            for number, text in enumerate([*name, *rest][:lines])
+            for number, text in enumerate([*name, *(rest if fits else ())][:lines])
         ]
     return []
 
 
 def _name(path: str, size: int, width: float, limit: int, whole: bool) -> list[str]:
-    """The path in lines broken behind dots; shortened in the middle where ``whole`` is not asked.
-    Empty where it does not fit, or not with enough letters to recognise it."""
+    """The path in at most ``limit`` lines, broken behind separators; shortened in the middle where
+    ``whole`` is not asked. Empty where it does not fit, or not with letters enough to recognise."""
+    path = scene.drawable(path)
+    lines = _broken(path, size, width)
+    if len(lines) <= limit and all(scene.measure(line, size, bold=True) <= width for line in lines):
+        return lines
+    if whole or limit < 1 or width < _LEAST_WIDTH * size:
+        return []
+    # A name of one long part: over the lines there are, each as full as it gets.
+    most = min(limit, 2)
+    room = width * most
+    short = scene.fit(path, size, room, bold=True)
+    while len(short) >= _LEAST_LETTERS and len(lines := _filled(short, size, width)) > most:
+        room -= size / 4
+        short = scene.fit(path, size, room, bold=True)
+    return lines if len(short) >= _LEAST_LETTERS else []
+
+
+def _broken(text: str, size: int, width: float) -> list[str]:
     lines: list[str] = []
-    for part in re.findall(r".+?(?:[. _]|$)", scene.drawable(path)):
+    for part in re.findall(r".+?(?:[. _/:-]+|$)", text):
         if lines and scene.measure(lines[-1] + part, size, bold=True) <= width:
             lines[-1] += part
         else:
             lines.append(part)
-    if len(lines) <= limit and all(scene.measure(line, size, bold=True) <= width for line in lines):
-        return lines
-    if whole or limit < 1:
-        return []
-    short = scene.fit(path, size, width, bold=True)
-    return [short] if len(short) >= _LEAST_LETTERS else []
+    return lines
+
+
+def _filled(text: str, size: int, width: float) -> list[str]:
+    lines = [""]
+    for character in text:
+        if lines[-1] and scene.measure(lines[-1] + character, size, bold=True) > width:
+            lines.append("")
+        lines[-1] += character
+    return lines

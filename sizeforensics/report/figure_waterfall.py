@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sizeforensics.escape import visible
 from sizeforensics.report import figure_scene as scene
 from sizeforensics.report import waterfall
 from sizeforensics.report.contents import InspectReport
@@ -80,7 +81,7 @@ def _scene(title: str, model: waterfall.Waterfall, change: str, footer: str) -> 
         f"{f'{bar.title} {bar.detail}'.strip()}: {amount}"
         for bar, amount in zip(model.bars, amounts, strict=True)
     ]
-    return Scene(title, "; ".join([*words, footer]), tuple(items))
+    return Scene(title, visible("; ".join([*words, footer])), tuple(items))
 
 
 def _width(model: waterfall.Waterfall, amounts: Sequence[str], room: float) -> float:

@@ -74,7 +74,7 @@ def svg(picture: Scene) -> str:
     with _plain_settings():
         buffer = io.StringIO()
         metadata = {
-            "Title": scene.drawable(picture.title), "Description": picture.description,
+            "Title": one_line(picture.title, 1000), "Description": one_line(picture.description, 8000),
             "Creator": _NAME, "Date": None,
         }  # fmt: skip
         _draw(picture).savefig(buffer, format="svg", metadata=metadata)
@@ -89,8 +89,10 @@ def _plain_settings() -> Iterator[None]:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update({
-            "savefig.dpi": "figure", "savefig.bbox": None, "svg.hashsalt": _NAME, "svg.fonttype": "path", "hatch.linewidth": 1.5,
-            "path.simplify": False, "text.hinting": "none", "text.usetex": False, "text.parse_math": False,
+            "svg.hashsalt": _NAME, "svg.fonttype": "path", "hatch.linewidth": 1.5,
+            # Widths of outlines, as they were measured.
+            "text.hinting": "none", "path.simplify": False,
+            "text.usetex": False, "text.parse_math": False,
         })  # fmt: skip
         yield
 
