@@ -6,9 +6,9 @@ from collections import Counter
 from itertools import permutations
 
 import pytest
-from fixtures.build import build_yolo, cache_directory
 
 import sizeforensics as sf
+from fixtures.build import build_yolo, cache_directory
 from sizeforensics.report.rows import DiffReport
 
 pytestmark = pytest.mark.full

@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from fixtures.build import build_yolo, cache_directory
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^<!-- (output|full-size) -->\n```console\n\$ (.*)\n((?:.*\n)*?)```$", re.M)
+BLOCK = re.compile(r"^<!-- (output|full-size) -->\n```console\n\$ (.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 QUOTES = [match.groups() for match in BLOCK.finditer(README)]
 
 
@@ -52,7 +53,7 @@ def test_quotes_what_full_size_files_give(command, quoted):
 
 
 def test_the_python_example_runs(monkeypatch, capsys):
-    example = re.search(r"```python\n(.*?)```", README, re.S)
+    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert example
     monkeypatch.chdir(ROOT)
     exec(compile(example[1], "README.md", "exec"), {})
