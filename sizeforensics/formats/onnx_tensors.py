@@ -166,7 +166,7 @@ def _typed(
         if len(pieces) == 1 and pieces[0].packed:
             return _as_stored(source, pieces[0])
     else:
-        per_value = 1 if dtype.bits >= 8 or dtype.bits == 6 else 8 // dtype.bits
+        per_value = max(8 // dtype.bits, 1)
         if sum(_count(source, piece) for piece in pieces) != -(-elements // per_value):
             return None
 

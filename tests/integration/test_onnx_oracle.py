@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from onnx import TensorProto, helper, numpy_helper
 
 from sizeforensics.formats import onnx as reader
+from sizeforensics.formats.onnx_schema import QUANTIZATION_INPUTS
 from sizeforensics.inventory import Inventory
 from sizeforensics.source import FileSource, MemorySource
 from sizeforensics.spans import ROLES
@@ -288,6 +289,13 @@ def typed(tensor: TensorProto, values: np.ndarray) -> TensorProto:
         width = {2: "<u2"}.get(kind.itemsize if kind.name in ("float16", "bfloat16") else 1, "u1")
         out.int32_data.extend(stored.view(width).tolist())
     return out
+
+
+@pytest.mark.parametrize("op", [op for op in QUANTIZATION_INPUTS if "." not in op])
+def test_scales_and_zero_points_are_where_the_operator_takes_them(op: str) -> None:
+    names = [parameter.name.lower() for parameter in onnx.defs.get_schema(op).inputs]
+    expected = [at for at, name in enumerate(names) if "scale" in name or "zero_point" in name]
+    assert list(QUANTIZATION_INPUTS[op]) == expected
 
 
 def test_subgraphs_functions_sparse_and_training_agree() -> None:

@@ -125,6 +125,26 @@ def test_gaps_are_padding_when_they_can_be_and_nobodys_otherwise(tmp_path: Path)
     assert owners == {"external data nobody refers to"}
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "role"),
+    [
+        (4, 64, "alignment"), (4, 8, "alignment"), (8, 12, "unclaimed"), (12, 16, "alignment"),
+        (64, 192, "unclaimed"), (128, 192, "unclaimed"), (132, 192, "alignment"),
+        (4, 65536, "alignment"), (65540, 131072, "alignment"), (4, 131072, "unclaimed"),
+    ],
+)  # fmt: skip
+def test_padding_is_shorter_than_the_alignment_it_reaches(
+    tmp_path: Path, start: int, end: int, role: str
+) -> None:
+    inventory = read(
+        tmp_path,
+        external("a", start // 4, location="w", offset=0, length=start),
+        external("b", 1, location="w", offset=end, length=4),
+        w=bytes(end + 4),
+    )
+    assert spans(inventory)[1] == (start, end, role)
+
+
 def test_equal_ranges_share_one_storage(tmp_path: Path) -> None:
     inventory = read(
         tmp_path,
@@ -166,7 +186,7 @@ def test_a_length_that_is_not_the_shapes_is_kept_without_a_view(tmp_path: Path) 
     assert inventory.tensors[0].storage is None
     assert inventory.storages[0].nbytes == 4
     assert "4 bytes of external data" in inventory.warnings[0]
-    assert spans(inventory) == [(0, 4, "tensor-data"), (4, 8, "unclaimed")]
+    assert spans(inventory) == [(0, 4, "tensor-data"), (4, 8, "alignment")]
 
 
 def test_a_missing_length_is_the_shapes_and_said_when_the_file_goes_on(tmp_path: Path) -> None:

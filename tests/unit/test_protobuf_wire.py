@@ -151,6 +151,14 @@ def test_runs_cover_the_same_bytes_as_their_fields(runs: list[tuple[int, int]], 
     assert found == joined
 
 
+@pytest.mark.usefixtures("mode")
+def test_what_is_between_two_scalars_ends_a_run() -> None:
+    message = [(1, I32, bytes(4)), (2, LEN, b"between")] * 300
+    source, starts, ends = batch([encode(message)])
+    found = rows(source, wire.scan(source, starts, ends, runs=True))
+    assert [row[1:] for row in found] == message
+
+
 def test_a_long_run_is_few_rows() -> None:
     source, starts, ends = batch([encode([(7, I32, bytes(4))]) * 500_000], gap=0)
     assert sum(len(chunk) for chunk in wire.scan(source, starts, ends, runs=True)) < 300
