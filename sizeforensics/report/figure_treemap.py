@@ -83,6 +83,7 @@ def diff(report: DiffReport, area: str = "after", by: str = "module") -> Scene:
         _boxes(tree, rest.values()),
         scene.reconciliation(report),
         changes=True,
+        less="".join(f", less {node.path} {signed_bytes(node.size)}" for node in rest.values() if node.size < 0),
     )
 
 
@@ -195,7 +196,10 @@ def _order(node: _Node) -> tuple[int, str]:
 # -- the picture -------------------------------------------------------------------------------
 
 
-def _scene(title: str, legend: str, boxes: Sequence[_Node], footer: str, *, changes: bool) -> Scene:
+def _scene(
+    title: str, legend: str, boxes: Sequence[_Node], footer: str, *, changes: bool, less: str = ""
+) -> Scene:
+    """``less`` is what has no box because it is below zero, as the bytes that compression saves."""
     import squarify
 
     texts, y = scene.heading(title)
@@ -221,7 +225,7 @@ def _scene(title: str, legend: str, boxes: Sequence[_Node], footer: str, *, chan
     if unlabelled:
         line = scene.fit(f"Too small for a label: {', '.join(unlabelled)}", scene.NOTE_SIZE, room)
         items.append(Text(MARGIN, base - scene.NOTE_SIZE * scene.LINE, line, scene.NOTE_SIZE, colour=FAINT))
-    sums = f"{footer} · the boxes sum to {format_bytes(whole)}"
+    sums = f"{footer} · the boxes sum to {format_bytes(whole)}{less}"
     items.append(Text(MARGIN, base, scene.fit(sums, scene.NOTE_SIZE, room), scene.NOTE_SIZE, colour=FAINT))
     words = [f"{node.path}: {format_bytes(node.size)}" for node in boxes]
     return Scene(title, visible("; ".join([legend, *words, sums])), tuple(items))

@@ -24,8 +24,9 @@ MAX_CHARACTERS = 60_000
 MAX_CAUSES, MAX_TENSORS, MAX_WARNINGS, MAX_FIXES = 20, 20, 10, 10
 _NAME_LIMIT = 120
 _FILE_LIMIT = 200
-# A word of a sentence that is surely no name: lower case after the first letter, or a number.
-_WORD = re.compile(r"[A-Za-z]?[a-z]*|[A-Z]{1,5}|[+-]?\d{1,3}(,\d{3})*(\.\d+)?x?|->|%|[<>]\d+\.\d+", re.ASCII)
+# A word of a sentence that does nothing whoever wrote it: lower case after the first letter, or a
+# number.
+_WORD = re.compile(r"[A-Za-z]?[a-z]{0,24}|[A-Z]{1,5}|[+-]?\d{1,3}(,\d{3})*(\.\d+)?x?|->|%|[<>]\d+\.\d+", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{7,}", re.ASCII)
 _OPENING, _CLOSING = "(", ".,;:)"
 
@@ -167,9 +168,11 @@ def _warnings(warnings: Sequence[str]) -> str:
 
 def _pairs(report: DiffReport) -> str:
     """The tensors that changed most, the rest and the total, so that the column adds up."""
-    if not report.tensors:
+    changed = sum(pair.delta_bytes != 0 for pair in report.tensors)
+    if not changed:
         return ""
-    shown, more = report.tensors[:MAX_TENSORS], report.tensors[MAX_TENSORS:]
+    count = min(changed, MAX_TENSORS)
+    shown, more = report.tensors[:count], report.tensors[count:]
     rows = [
         [code(pair.name), code(pair.dtype), code(pair.shape), *_three([pair]), pair.evidence, _how(pair)]
         for pair in shown
@@ -230,22 +233,23 @@ def _details(summary: str, body: str) -> str:
 
 def _table(header: Sequence[str], align: str, rows: Iterable[Sequence[str]]) -> str:
     rule = ["---:" if side == "r" else "---" for side in align]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
+    return "\n".join(f"| {' | '.join(map(_cell, cells))} |" for cells in [header, rule, *rows])
+
+
+def _cell(text: str) -> str:
+    """A pipe would end the cell, inside code too. Renderers disagree about one that a backslash
+    stands before already, so that one is written as an escape."""
+    return text.replace("\\|", "\\\\x7c").replace("|", "\\|")
 
 
 # -- untrusted text ----------------------------------------------------------------------------
 
 
 def code(text: str, limit: int = _NAME_LIMIT) -> str:
-    """``text`` as a code span for a table or a sentence: one line, with more backticks around it
-    than in it. A pipe would end the cell of a table, inside code too."""
+    """``text`` as a code span: one line, with more backticks around it than in it."""
     text = one_line(text, limit)
     if not text.strip(" "):
         return f"`{text!r}`"
-    # Renderers disagree about a backslash before a backslash before a pipe.
-    text = text.replace("\\|", "\\\\x7c").replace("|", "\\|")
-    if text.endswith("\\"):
-        text += " "
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     pad = " " if text[0] in "` " or text[-1] in "` " else ""
     return f"{fence}{pad}{text}{pad}{fence}"

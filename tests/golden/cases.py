@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from sizeforensics import api, formats
 from sizeforensics.causes import CAUSES
-from sizeforensics.report import catalogue, console, json
+from sizeforensics.report import catalogue, console, figures, json, markdown, save
 from sizeforensics.report.contents import inspect_report
 from sizeforensics.report.rows import diff_report
 from sizeforensics.report.styled import View
-from tests.golden import samples
+from tests.golden import real, samples
 
 HERE = Path(__file__).parent
 MODELS = HERE.parents[1] / "fixtures" / "models"
@@ -66,3 +68,35 @@ CASES: dict[str, Callable[[], str]] = {
     "real-inspect-train.txt": _real("yolov5-micro-train.pt"),
     "real-inspect-onnx.txt": _real("yolov5-mini.onnx"),
 }  # fmt: skip
+
+
+def _digests() -> str:
+    """What every pair gives as JSON and CSV, too long to commit: SHA-256 and size."""
+    lines = []
+    for name in real.PAIRS:
+        report = real.compared(name)
+        for kind, table in (("json", ""), ("csv", "rows"), ("csv", "tensors")):
+            data = "".join(save.pieces(report, kind, table=table)).encode("utf-8")
+            lines.append(f"{hashlib.sha256(data).hexdigest()} {len(data):>9,} {name} {table or kind}")
+    return "\n".join(lines) + "\n"
+
+
+def _scene(report: Callable[[], figures.Report], figure: str, area: str = "", by: str = "") -> Callable[[], str]:
+    return lambda: real.scene_text(figures.arrange(report(), figure, area, by))
+
+
+CASES["digests.txt"] = _digests
+for _name in real.PAIRS:
+    _report = partial(real.compared, _name)
+    CASES[f"diff-{_name}.md"] = lambda report=_report: markdown.render(report())
+    CASES[f"diff-{_name}-waterfall.txt"] = _scene(_report, "waterfall")
+    CASES[f"diff-{_name}-treemap.txt"] = _scene(_report, "treemap")
+for _name in real.SINGLES:
+    _single = partial(real.inspected, _name)
+    CASES[f"inspect-{_name}.md"] = lambda report=_single: markdown.render(report())
+    CASES[f"inspect-{_name}-waterfall.txt"] = _scene(_single, "waterfall")
+    CASES[f"inspect-{_name}-treemap.txt"] = _scene(_single, "treemap")
+CASES["diff-mini-onnx-change.txt"] = _scene(partial(real.compared, "mini-onnx"), "treemap", "change", "cause")
+CASES["diff-hostile.md"] = lambda: markdown.render(diff_report(*samples.hostile()))
+CASES["diff-hostile-waterfall.txt"] = _scene(lambda: diff_report(*samples.hostile()), "waterfall")
+CASES["diff-every-cause-treemap.txt"] = _scene(lambda: diff_report(*samples.every_cause()), "treemap")
