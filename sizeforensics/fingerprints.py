@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from sizeforensics.content import Bytes, blocks, readable
+from sizeforensics.content import Bytes, blocks, packed, readable
 from sizeforensics.dtypes import elements, numpy_dtype
 from sizeforensics.inventory import Inventory, Tensor
 from sizeforensics.views import Coverage
@@ -93,6 +93,10 @@ def _fingerprint(inventory: Inventory, tensor: Tensor) -> Fingerprint:
     count = tensor.elements
     positions = _positions(count)
     typed = numpy_dtype(tensor.dtype.name) is not None
+    if tensor.nbytes < LARGE:
+        whole = packed(inventory, tensor)
+        sample = _elements_at(tensor, whole, count, positions) if typed else None
+        return Fingerprint(xxhash.xxh3_128_digest(whole.data), sample)
     state = xxhash.xxh3_128()
     parts: list[npt.NDArray[Any]] = []
     first = 0

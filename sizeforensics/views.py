@@ -28,8 +28,9 @@ class Coverage:
 
 def cover(inventory: Inventory) -> Coverage:
     """Count every stored byte once, for the first tensor that views it."""
-    claimed = np.zeros(len(inventory.tensors), dtype=np.int64)
-    slack = np.array([storage.nbytes for storage in inventory.storages], dtype=np.int64)
+    # Lists: numpy takes longer than all the rest to change one number at a time.
+    claimed = [0] * len(inventory.tensors)
+    slack = [storage.nbytes for storage in inventory.storages]
     viewers: dict[int, list[int]] = {}
     for index, tensor in enumerate(inventory.tensors):
         if tensor.storage is not None and tensor.elements:
@@ -49,7 +50,7 @@ def cover(inventory: Inventory) -> Coverage:
         for index, share in zip(indices, shares, strict=True):
             claimed[index] = share
             slack[number] -= share
-    return Coverage(claimed, slack)
+    return Coverage(np.array(claimed, dtype=np.int64), np.array(slack, dtype=np.int64))
 
 
 def extent(tensor: Tensor) -> tuple[int, int]:

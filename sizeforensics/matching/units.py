@@ -48,8 +48,10 @@ def units_of(
 ) -> list[Unit]:
     """The units of one side, in the order of its tensors."""
     found = []
-    for index, (tensor, fingerprint) in enumerate(zip(inventory.tensors, prints, strict=True)):
-        claimed = int(coverage.claimed[index])
+    claims = coverage.claimed.tolist()
+    for index, (tensor, fingerprint, claimed) in enumerate(
+        zip(inventory.tensors, prints, claims, strict=True)
+    ):
         if claimed and tensor.use not in DECIDED_USES:
             digest = fingerprint.digest if fingerprint else None
             sample = fingerprint.sample if fingerprint else None
@@ -62,4 +64,5 @@ def units_of(
 def _distinctive(tensor: Tensor, sample: npt.NDArray[Any] | None) -> bool:
     if tensor.elements <= FEW:
         return False
-    return sample is None or bool(np.any(sample != sample[0]))
+    # The first two tell most tensors from a fill.
+    return sample is None or bool(sample[0] != sample[1] or np.any(sample != sample[0]))
