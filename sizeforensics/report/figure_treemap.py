@@ -149,7 +149,7 @@ def _boxes(tree: _Node, rest: Iterable[_Node]) -> list[_Node]:
         parts = sorted((_inner(part) for part in parts), key=_order)
         large = [part for part in parts if part.size >= _LEAST_SHARE * whole]
         fits = len(done) + len(waiting) + len(large) + 1 <= room
-        tells = 2 * sum(part.size for part in large) >= node.size
+        tells = 3 * sum(part.size for part in large) >= 2 * node.size
         # The first split always happens, whatever it leaves for "smaller".
         first = not (done or waiting)
         if not parts or own or not (first or (fits and tells)):
