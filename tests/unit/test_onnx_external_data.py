@@ -186,7 +186,7 @@ def test_a_length_that_is_not_the_shapes_is_kept_without_a_view(tmp_path: Path) 
     assert inventory.tensors[0].storage is None
     assert inventory.storages[0].nbytes == 4
     assert "4 bytes of external data" in inventory.warnings[0]
-    assert spans(inventory) == [(0, 4, "tensor-data"), (4, 8, "alignment")]
+    assert spans(inventory) == [(0, 4, "tensor-data"), (4, 8, "unclaimed")]
 
 
 def test_a_missing_length_is_the_shapes_and_said_when_the_file_goes_on(tmp_path: Path) -> None:
