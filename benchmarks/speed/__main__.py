@@ -7,7 +7,6 @@ target is missed: the verdict is in what is printed.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.speed import measure
-from benchmarks.speed.cases import CASES, FULL, QUICK
+from benchmarks.speed.cases import CACHE, CASES, FULL, QUICK
 from benchmarks.speed.report import as_json, as_text
 
 README = measure.ROOT / "benchmarks" / "README.md"
@@ -57,7 +56,6 @@ def _update(text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -71,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=int, help="how often each command runs; the best counts")
     parser.add_argument(
-        "--cache", type=Path, default=base / "sizeforensics" / "speed", metavar="DIR",
+        "--cache", type=Path, default=CACHE / "speed", metavar="DIR",
         help="where generated models are kept (default: %(default)s)",
     )  # fmt: skip
     form = parser.add_mutually_exclusive_group()

@@ -91,3 +91,18 @@ def test_renamed_tensors_hold_the_same_under_other_names(tmp_path, suffix):
         array.tobytes() for array in other.values()
     ]
     assert len({array.tobytes() for array in one.values()}) == 20
+
+
+def test_the_runner_stays_small():
+    # A child counts at least as large as its parent was.
+    heavy = "import sys, benchmarks.speed.__main__; print({'numpy', 'torch', 'onnx'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
+
+
+def test_full_size_models_are_where_the_fixtures_put_them():
+    from fixtures.build import cache_directory
+
+    assert cases.CACHE / "fixtures" == cache_directory()
