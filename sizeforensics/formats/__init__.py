@@ -171,8 +171,8 @@ def _bare_pickle(file: Candidate) -> Inventory | None:
 
 
 FORMATS: tuple[Callable[[Candidate], Inventory | None], ...] = (
-    _safetensors, _onnx, _legacy, _tar, _torchscript, _pytorch, _torch_export, _model_json,
-    _bare_pickle,
+    _safetensors, _onnx, _legacy, _bare_pickle, _tar, _torchscript, _pytorch, _torch_export,
+    _model_json,
 )  # fmt: skip
 """Every format, in the order in which a file is offered to them: the inventory, or None for a file
 of another format. An archive with something in front of it may be anything, so ZIP comes last."""

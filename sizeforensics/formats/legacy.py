@@ -13,6 +13,7 @@ from sizeforensics.errors import Corrupt, FormatError, Unsupported
 from sizeforensics.formats import pickle_stream
 from sizeforensics.formats.checkpoint_roles import assign_uses
 from sizeforensics.formats.pickle_values import DictValue, ListValue, Pickle
+from sizeforensics.formats.torch_framing import MAGIC, PROTOCOL
 from sizeforensics.formats.torch_objects import Objects
 from sizeforensics.formats.torch_rebuild import str_of
 from sizeforensics.formats.torch_stream import Stream, scalar
@@ -23,8 +24,6 @@ from sizeforensics.source import Source
 FRAMING = "legacy framing"
 """Subject of the four pickles around the objects and of the counts before the storages."""
 
-_MAGIC = 0x1950A86A20F9469CFC6C
-_PROTOCOL = 1001
 _LONGEST_MAGIC = 64
 """Bytes; protocol 0 writes 26, the others fewer."""
 
@@ -35,7 +34,7 @@ def looks_like(source: Source) -> bool:
         first = pickle_stream.load(source, 0, min(_LONGEST_MAGIC, source.size))
     except FormatError:
         return False
-    return type(first.root) is int and first.root == _MAGIC
+    return type(first.root) is int and first.root == MAGIC
 
 
 def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
@@ -43,9 +42,9 @@ def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     stream = Stream(source, limits)
     magic = stream.framing(0, source.size, "magic number", FRAMING)
     protocol = stream.framing(magic.end, source.size, "protocol version", FRAMING)
-    if type(protocol.root) is not int or protocol.root != _PROTOCOL:
+    if type(protocol.root) is not int or protocol.root != PROTOCOL:
         raise Unsupported(source.path, source.origin() + protocol.start,
-                          f"protocol version {_PROTOCOL}", _shown(protocol.root))  # fmt: skip
+                          f"protocol version {PROTOCOL}", _shown(protocol.root))  # fmt: skip
     system = stream.framing(protocol.end, source.size, "system info", FRAMING)
     _note_system(stream, system)
     pickle = stream.load(system.end, source.size)

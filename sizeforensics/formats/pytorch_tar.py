@@ -134,7 +134,7 @@ class _Reader:
         """``(key, storage, type)``, then number of dimensions, sizes, strides, offset."""
         number, position = self.count(member, "tensors")
         for _ in range(number):
-            args = self.stream.load_small(position, member.end)
+            args = self.stream.load_short(position, member.end)
             key, storage_key, _type = self.three(args, "(key, storage, type) of a tensor")
             storage = self.storages.get(storage_key) if type(storage_key) is int else None
             if storage is None:

@@ -131,7 +131,8 @@ def _entry(source: Source, base: int, name: str, value: Any, limits: Limits) -> 
     """One entry, of which offsets and shape agree; ``base`` is where the elements begin."""
 
     def fail(expected: str, got: object) -> FormatError:
-        return Corrupt(source.path, _LEN_LENGTH, f"{expected} of tensor {name!r}", _shown(got))
+        return Corrupt(source.path, _LEN_LENGTH, f"{expected} of tensor {_shown(name)}",
+                       _shown(got))  # fmt: skip
 
     if type(value) is not dict:
         raise fail("an object with dtype, shape and data_offsets", value)
@@ -146,7 +147,7 @@ def _entry(source: Source, base: int, name: str, value: Any, limits: Limits) -> 
     if len(shape) > limits.tensor_rank:
         raise LimitExceeded(
             source.path, _LEN_LENGTH, "tensor_rank", limits.tensor_rank,
-            f"tensor {name!r} of {len(shape):,} dimensions",
+            f"tensor {_shown(name)} of {len(shape):,} dimensions",
         )
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise fail("two ascending data_offsets", offsets)
@@ -170,7 +171,7 @@ def _check_layout(source: Source, base: int, entries: Sequence[Entry]) -> None:
         if entry.start != position:
             what = "overlaps the one before it" if entry.start < position else "follows a hole"
             raise Corrupt(source.path, _LEN_LENGTH, f"data_offsets that begin at {position - base:#x}",
-                          f"tensor {entry.name!r} at {entry.start - base:#x}, which {what}")  # fmt: skip
+                          f"tensor {_shown(entry.name)} at {entry.start - base:#x}, which {what}")  # fmt: skip
         position = entry.end
     if position > source.size:
         raise Truncated(source.path, source.size, f"tensor data up to {position:#x}",
@@ -248,10 +249,10 @@ def read_sharded(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
             number = sidecars.find(shard)
         except NotReadError as why:
             unread.add(shard)
-            notes.say(f"shard {shard[:100]!r} is not read: {why}")
+            notes.count(f"are not read ({why})", shard, "shard")
             continue
         if number < known:
-            notes.say(f"shard {shard[:100]!r} is another name of one that is read already")
+            notes.count("are another name of one that is read already", shard, "shard")
             continue
         content = sidecars.files[number]
         header = read_header(content, limits)

@@ -31,6 +31,7 @@ _REGULAR = b"0\x007"
 _WITHOUT_DATA = b"123456"
 _PAX = b"xg"
 _MOST_PAX = 1 << 20
+_RECORD = re.compile(rb"([0-9]{1,7}) ([^=]+)=")
 _OCTAL = re.compile(rb" *([0-7]*)[ \0]*", re.DOTALL)
 
 
@@ -133,9 +134,9 @@ def _member(source: Source, position: int, header: bytes, overrides: _Overrides)
     """The member whose ustar header this is (IEEE Std 1003.1, pax, "ustar Interchange Format")."""
     at = source.origin() + position
     checksum = _number(source, at + 148, header[148:156])
-    # Some writers summed signed characters.
     plain = header[:148] + b" " * 8 + header[156:]
-    if checksum not in (sum(plain), sum(byte - 256 * (byte > 127) for byte in plain)):
+    # Some writers summed signed characters.
+    if checksum != sum(plain) and checksum != sum(plain) - 256 * sum(byte > 127 for byte in plain):
         raise Corrupt(source.path, at, f"a tar header with checksum {sum(plain)}", str(checksum))
     kind = header[156:157]
     size = _number(source, at + 124, header[124:136])
@@ -178,7 +179,7 @@ def _extended(source: Source, member: Member, overrides: _Overrides) -> _Overrid
     found: dict[str, str] = {}
     position = 0
     while position < len(data) and data[position]:
-        match = re.compile(rb"([0-9]{1,7}) ([^=]+)=").match(data, position)
+        match = _RECORD.match(data, position)
         end = position + int(match[1]) if match else 0
         if match is None or not match.end() < end <= len(data) or data[end - 1] != 0x0A:
             raise Corrupt(source.path, at + position, "a pax record",

@@ -33,7 +33,7 @@ COMPILED = "AOTInductor"
 _WEIGHTS, _CONSTANTS, _INDUCTOR = "data/weights/", "data/constants/", "data/aotinductor/"
 _INDUCTOR_CONFIG = "/weights_config.json"
 _OLD_PROGRAM = "serialized_exported_program.json"
-_MOST_STRINGS = 4_000_000
+_MOST_STRINGS = 2_000_000
 _LONGEST_SCOPE = 100
 
 # ScalarType of the schema.

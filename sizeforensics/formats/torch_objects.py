@@ -50,8 +50,9 @@ FRAMING = "pickle framing"
 DESCRIPTIONS = "tensor descriptions"
 KEYS = "state-dict keys"
 ARRAYS = "numpy arrays"
+STORAGES = "tensors"
 """Subjects that are not paths: of PROTO, FRAME and STOP; of the opcodes that describe tensors; of
-the keys tensors are stored under; of the elements of numpy arrays."""
+the keys tensors are stored under; of the elements of numpy arrays and of torch's storages."""
 
 _MOST_ALIASES = 100_000  # second and later names of tensors that are listed
 _MOST_WARNINGS = 100
@@ -402,7 +403,7 @@ class _Walk:
     def claim_payload(self, payload: Payload, name: str) -> None:
         if payload.start not in self.payloads:
             self.payloads.add(payload.start)
-            owner = self.claims.owner(name, ARRAYS)
+            owner = self.claims.owner(name, STORAGES if payload.torch else ARRAYS)
             self.claims.claim(payload.start, payload.end, TENSOR_DATA, owner)
 
     # -- modules -----------------------------------------------------------------------------------

@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 
 from sizeforensics.dtypes import DTYPES, DType, opaque
 from sizeforensics.formats.pickle_values import (
+    Bytes,
     Call,
     Global,
     ListValue,
     PersistentId,
     Pickle,
 )
+from sizeforensics.formats.torch_framing import embedded_storage
 from sizeforensics.limits import Limits
 
 
@@ -37,7 +39,7 @@ class StorageRef(NamedTuple):
 
 
 class Payload(NamedTuple):
-    """A storage inside the pickle: the elements of a numpy array at ``[start, end)``."""
+    """A storage inside the pickle: the elements of an array or a storage at ``[start, end)``."""
 
     start: int
     end: int
@@ -47,6 +49,8 @@ class Payload(NamedTuple):
     """``raw``; ``utf-8`` or ``raw-unicode-escape`` where each character stands for one byte
     (protocols 0 to 2); ``string-escape`` for a Python 2 string literal."""
     big_endian: bool
+    torch: bool = False
+    """Whether it is a storage of torch, not a numpy array."""
 
 
 class Quantizer(NamedTuple):
@@ -202,7 +206,9 @@ class Rebuilder:
     ) -> None:  # fmt: skip
         self.pickle = pickle
         self.persistent = persistent
+        self.limits = limits
         self.rank = limits.tensor_rank
+        self.embedded: dict[int, tuple[StorageRef, Payload] | None] = {}
         self.parts: dict[Call, Description] = {}
         self.depth = 0
         self.allowance = (1 << 20) + pickle.size
@@ -247,7 +253,8 @@ class Rebuilder:
             if type(values) is not tuple or not values:
                 continue
             if type(values[0]) is Call:
-                return self.describe(values[0])
+                found = self.part(values[0])
+                return found if found.views else None
             if type(values[0]) is PersistentId:
                 view = self.persistent(values[0])
                 return Description((view,)) if view else None
@@ -257,28 +264,53 @@ class Rebuilder:
         self, storage: Any, offset: Any, size: Any, stride: Any, dtype: DType | None, grad: Any,
         quantizer: Quantizer | None = None,
     ) -> View:  # fmt: skip
-        """A view of a storage outside of the pickle, checked against what the storage declares."""
+        """A view of a storage, checked against what the storage declares."""
         shape, strides = self.dimensions(size), self.dimensions(stride)
         ref = storage_ref(storage) if type(storage) is PersistentId else None
+        place: StorageRef | Payload | None = ref
+        if type(storage) is Call:
+            inside = self.storage_in_bytes(storage)
+            ref, place = inside or (None, None)
         if ref is None:
             problem = "its storage is not described by a persistent id of torch"
         elif shape is None or strides is None or type(offset) is not int:
             problem = "shape, strides or offset are not integers, or too many"
         else:
             dtype = dtype or ref.dtype or DTYPES["uint8"]
-            if len(storage.value) == 6:
+            if type(storage) is PersistentId and len(storage.value) == 6:
                 offset += _view_offset(storage.value[5])
             problem = check(shape, strides, offset, dtype, ref.nbytes)
             if ref.dtype is UNKNOWN:
                 problem = problem or "its storage has an unknown type"
             if not problem:
                 return View(
-                    "", "", dtype, shape, strides, offset, ref, grad is True, quantizer, ""
+                    "", "", dtype, shape, strides, offset, place, grad is True, quantizer, ""
                 )
         return View(
             "", "", dtype or UNKNOWN, shape or (), strides or (),
-            offset if type(offset) is int else 0, ref, grad is True, quantizer, problem,
+            offset if type(offset) is int else 0, place, grad is True, quantizer, problem,
         )  # fmt: skip
+
+    def storage_in_bytes(self, call: Call) -> tuple[StorageRef, Payload] | None:
+        """The storage that a call of ``_load_from_bytes`` would have read, and where it lies."""
+        args = call.args
+        if (
+            type(call.func) is not Global or call.func.path != "torch.storage._load_from_bytes"
+            or type(args) is not tuple or len(args) != 1
+            or type(args[0]) is not Bytes or args[0].codec != "raw"
+        ):  # fmt: skip
+            return None
+        data = args[0]
+        if data.start not in self.embedded:
+            found = embedded_storage(self.pickle, data.start, data.end, self.limits)
+            ref = storage_ref(found.described) if found else None
+            if found is None or ref is None or ref.nbytes != found.end - found.start:
+                self.embedded[data.start] = None
+            else:
+                self.embedded[data.start] = ref, Payload(
+                    found.start, found.end, ref.nbytes, "raw", big_endian=False, torch=True
+                )
+        return self.embedded[data.start]
 
     def dimensions(self, value: Any) -> tuple[int, ...] | None:
         """A shape or strides; None for what is neither, or for many long ones.

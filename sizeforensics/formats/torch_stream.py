@@ -13,7 +13,8 @@ from sizeforensics.errors import Corrupt, Truncated, Unsupported
 from sizeforensics.formats import pickle_stream, torch_objects
 from sizeforensics.formats.notes import Notes
 from sizeforensics.formats.pickle_values import Pickle
-from sizeforensics.formats.torch_objects import Objects, PickledTensor
+from sizeforensics.formats.torch_framing import COUNT, load_short
+from sizeforensics.formats.torch_objects import STORAGES, Objects, PickledTensor
 from sizeforensics.formats.torch_payloads import arrays_in, placed
 from sizeforensics.formats.torch_rebuild import Payload, Persistent, StorageRef, storage_view
 from sizeforensics.inventory import File, Inventory, Module, Storage, Tensor
@@ -21,12 +22,8 @@ from sizeforensics.limits import Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import CONTAINER, TENSOR_DATA, UNCLAIMED, Owners, SpanSink
 
-STORAGES = "tensors"
 TRAILING = "bytes behind the pickle"
-"""Subjects of owners that are not named after a pickled object."""
-
-_SHORT = 1 << 12  # bytes
-_COUNT = 8  # bytes of the number of elements in front of every storage
+"""Subject of an owner that is not named after a pickled object."""
 
 Assign = Callable[[object, Sequence[PickledTensor]], Sequence[PickledTensor]]
 """Gives the tensors of a pickle, in their order, the names and uses they get."""
@@ -55,18 +52,13 @@ class Stream:
         """The pickle that begins at ``start`` and ends somewhere before ``end``."""
         return pickle_stream.load_first(self.source, start, end, self.limits)
 
-    def load_small(self, start: int, end: int) -> Pickle:
+    def load_short(self, start: int, end: int) -> Pickle:
         """As ``load``, for a pickle that is likely to be short: there may be one per tensor."""
-        if end - start > _SHORT:
-            try:
-                return pickle_stream.load(self.source, start, start + _SHORT, self.limits)
-            except Truncated:
-                pass
-        return self.load(start, end)
+        return load_short(self.source, start, end, self.limits)
 
     def framing(self, start: int, end: int, name: str, subject: str) -> Pickle:
         """A pickle that frames others: all its bytes are ``container``."""
-        pickle = self.load_small(start, end)
+        pickle = self.load_short(start, end)
         self.claim(start, pickle.end, CONTAINER, name, subject)
         self.remember(name, pickle.oddities)
         return pickle
@@ -78,7 +70,7 @@ class Stream:
         the elements, both little-endian on every machine. Raises Truncated when the elements are
         not there, Corrupt for a negative number, Unsupported for an unknown type of element.
         """
-        source, first = self.source, start + _COUNT
+        source, first = self.source, start + COUNT
         if first > end:
             raise Truncated(source.path, source.origin() + start,
                             f"the number of elements of storage {name}", f"{end - start} bytes")  # fmt: skip

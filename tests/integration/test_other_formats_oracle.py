@@ -244,6 +244,14 @@ def test_arrays_of_bare_pickles_agree() -> None:
         agree(inventory, {name: torch.from_numpy(array) for name, array in value.items()})
 
 
+def test_pickled_tensors_agree() -> None:
+    typed = {name: tensor for name, tensor in state().items() if name not in UNTYPED}
+    value = typed | {"view": torch.arange(9.0)[1:4]}
+    for protocol in (3, 4, 5):
+        data = pickle.dumps(value, protocol)
+        agree(read(data), pickle.loads(data))
+
+
 # --- one model in every container -----------------------------------------------------------------
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 
 from sizeforensics.errors import FormatError, Unrecognized
 from sizeforensics.inventory import Inventory
 from sizeforensics.spans import PICKLE, TENSOR_DATA, UNCLAIMED
 from tests.laws import accepted_cuts, damaged, read_or_refuse
-from tests.torch_files import read
+from tests.torch_files import read, saved
 
 VALUE: dict[str, Any] = {
     "weight": np.arange(12.0).reshape(3, 4), "names": ["x", "y"], "epoch": 3,
@@ -73,6 +74,75 @@ def test_protocols_without_a_beginning(protocol: int) -> None:
 def test_text_is_no_pickle(data: bytes) -> None:
     with pytest.raises(Unrecognized):
         read(data)
+
+
+# --- tensors of torch that torch.save has not written ---------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_tensors_lie_in_bytes(protocol: int) -> None:
+    """A storage is pickled as a whole file in the legacy format."""
+    whole = torch.arange(6.0)
+    value = {"whole": whole, "part": whole[2:4], "half": torch.ones(3).half(), "none": torch.zeros(0)}
+    inventory = read(pickle.dumps(value, protocol))
+    assert inventory.warnings == ()
+    assert [(tensor.name, tensor.dtype.name, tensor.shape, tensor.storage, tensor.offset)
+            for tensor in inventory.tensors] == [
+        ("whole", "float32", (6,), 0, 0), ("part", "float32", (2,), 1, 2),
+        ("half", "float16", (3,), 2, 0), ("none", "float32", (0,), None, 0),
+    ]  # fmt: skip
+    # Pickle knows nothing of shared storages: each view has a copy of the whole one.
+    assert inventory.bytes_by_subject()[TENSOR_DATA, "tensors"] == (24 + 24 + 6, 3)
+    assert elements(inventory, "whole") == whole.numpy().tobytes()
+
+
+def test_older_protocols_hide_them_in_text() -> None:
+    inventory = read(pickle.dumps({"a": torch.ones(3)}, 2))
+    assert "its storage is not described" in inventory.warnings[0]
+    assert inventory.tensors[0].storage is None
+
+
+class InBytes:
+    """A tensor of two elements whose storage is what ``data`` hold."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __reduce__(self) -> Any:
+        return torch._utils._rebuild_tensor_v2, (Storage(self.data), 0, (2,), (1,), False, {})
+
+
+class Storage:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __reduce__(self) -> Any:
+        return torch.storage._load_from_bytes, (self.data,)
+
+
+def test_bytes_that_hold_something_else() -> None:
+    storage = torch.ones(2).untyped_storage()
+    whole = saved(torch.storage.TypedStorage(wrap_storage=storage, dtype=torch.float32,
+                                             _internal=True),
+                  _use_new_zipfile_serialization=False)  # fmt: skip
+    good = read(pickle.dumps(InBytes(whole), 4))
+    assert good.warnings == ()
+    assert good.bytes_by_role()[TENSOR_DATA] == 8
+    others = [b"", b"junk", whole[:-1], whole + b"x", whole.replace(b"\x02\0\0\0\0\0\0\0", b"\xff" * 8),
+              saved([torch.ones(2)], _use_new_zipfile_serialization=False), saved(torch.ones(2))]  # fmt: skip
+    for data in others:
+        inventory = read(pickle.dumps(InBytes(data), 4))
+        assert inventory.format == "pickle"
+        assert "its storage is not described" in inventory.warnings[-1]
+        assert inventory.bytes_by_role()[TENSOR_DATA] == 0
+
+
+def test_parameters_inside_each_other_end() -> None:
+    parameter = b"\x80\x02ctorch.nn.parameter\nParameter\nq\x00"
+    deep = parameter + b"0" + b"h\x00" * 10_000 + b")\x81" + b"\x85\x81" * 9_999 + b"."
+    cyclic = parameter + b")\x81q\x01h\x01K\x01\x86b."
+    for data in (deep, cyclic):
+        assert any("nested too deep" in text for text in read(data).warnings)
 
 
 def test_trailing_bytes_are_flagged() -> None:

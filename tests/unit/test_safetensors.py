@@ -143,6 +143,7 @@ REFUSED: dict[str, bytes] = {
     "not closed": packed(b'{"a":"'),
     "half a surrogate": packed(f'{{"\\ud800":{ONE}}}', b"x"),
     "invalid UTF-8": packed(b'{"\xff":1}'),
+    "a long name": packed('{"' + "x" * 1_000_000 + '":1}'),
     "two values": packed(b"{}{}"),
     "trailing comma": packed(b'{"a":1,}'),
 }
@@ -242,7 +243,7 @@ def test_a_missing_shard_is_a_warning(tmp_path: Path) -> None:
     inventory = formats.read(path)
     assert len(inventory.files) == 2
     assert inventory.warnings == (
-        "shard 'model-2.safetensors' is not read: no such file or directory",
+        "1 shard is not read (no such file or directory): 'model-2.safetensors'",
     )
 
 
@@ -250,7 +251,7 @@ def test_a_missing_shard_is_a_warning(tmp_path: Path) -> None:
 def test_shards_elsewhere_are_not_opened(tmp_path: Path, location: str) -> None:
     inventory = formats.read(shards(tmp_path, weight_map={"a": location}))
     assert len(inventory.files) == 1
-    assert "is not read: its location" in inventory.warnings[0]
+    assert "1 shard is not read (its location" in inventory.warnings[0]
     assert inventory.warnings[0].isprintable()
 
 
