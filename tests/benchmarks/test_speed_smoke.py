@@ -105,4 +105,4 @@ def test_the_runner_stays_small():
 def test_full_size_models_are_where_the_fixtures_put_them():
     from fixtures.build import cache_directory
 
-    assert cases.CACHE / "fixtures" == cache_directory()
+    assert cache_directory() == cases.CACHE / "fixtures"
