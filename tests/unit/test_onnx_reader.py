@@ -247,6 +247,11 @@ def test_an_omitted_input_keeps_the_positions_of_the_others() -> None:
     assert [nodes.values[at] for at in nodes.read_values.tolist()] == ["x", "", "max"]
 
 
+def test_operators_of_other_domains_carry_the_domain() -> None:
+    nodes = [helper.make_node("Neg", ["x"], ["y"], domain=each) for each in ("", "ai.onnx", "my")]
+    assert read(model(nodes)).nodes.op_names == ["Neg", "my.Neg"]
+
+
 def test_a_nameless_node_is_shown_by_what_it_writes() -> None:
     inventory = read(model([helper.make_node("Neg", ["x"], ["y"])]))
     assert "node Neg -> y" in inventory.owners.names

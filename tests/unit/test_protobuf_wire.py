@@ -159,6 +159,18 @@ def test_what_is_between_two_scalars_ends_a_run() -> None:
     assert [row[1:] for row in found] == message
 
 
+@pytest.mark.parametrize(
+    "value", [b"\xff" * 9 + b"\x02", b"\x80" * 10 + b"\x01"], ids=["65 bits", "11 bytes"]
+)
+@pytest.mark.usefixtures("mode")
+def test_a_broken_value_in_a_long_run_is_refused(value: bytes) -> None:
+    good = encode([(1, VARINT, varint((1 << 64) - 1)), (1, VARINT, b"\x05")]) * 300
+    source, starts, ends = batch([good + b"\x08" + value + good])
+    with pytest.raises(Corrupt) as refused:
+        list(wire.scan(source, starts, ends, runs=True))
+    assert refused.value.offset == int(starts[0]) + len(good)
+
+
 def test_a_long_run_is_few_rows() -> None:
     source, starts, ends = batch([encode([(7, I32, bytes(4))]) * 500_000], gap=0)
     assert sum(len(chunk) for chunk in wire.scan(source, starts, ends, runs=True)) < 300
