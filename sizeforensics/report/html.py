@@ -28,6 +28,7 @@ from sizeforensics.report.contents import InspectReport
 from sizeforensics.report.rows import DiffReport, Side
 from sizeforensics.units import signed_bytes
 
+SCRIPTS = ("data", "boxes", "treemap", "table", "page")
 TOP_TENSORS = 10
 """Tensors in the page for readers without scripts; the script replaces them with all."""
 TEXT_LIMIT = 600
@@ -48,7 +49,7 @@ def render(report: DiffReport | InspectReport) -> Iterator[str]:
         files=[row for side in sides for row in _files(side)],
         warnings=[_without_folders(text, sides) for text in report.warnings],
         data=Markup(html_data.packed(data)),  # noqa: S704  base64
-        script=Markup(_asset("report.js")),  # noqa: S704  our own
+        script=Markup(_script()),  # noqa: S704  our own
         style=Markup(_asset("report.css")),  # noqa: S704  our own
         policy=_policy(),
     )
@@ -88,7 +89,8 @@ def _environment() -> jinja2.Environment:
 def _shown(value: Any) -> Any:
     """What a template prints: no text leaves without its controls written as escapes."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return one_line(value, TEXT_LIMIT)
+        # A browser would break a line inside "->" and before the sign of a percentage.
+        return one_line(value, TEXT_LIMIT).replace(" -> ", " → ").replace(" %", "\u00a0%")
     return value
 
 
@@ -97,9 +99,14 @@ def _asset(name: str) -> str:
     return (resources.files("sizeforensics.report") / "assets" / name).read_text(encoding="utf-8")
 
 
+def _script() -> str:
+    """The parts of our script, in the order in which they need each other."""
+    return "\n".join(_asset(f"{name}.js") for name in SCRIPTS)
+
+
 def _policy() -> str:
     """Nothing but the very script and style of this page, and no text may become markup."""
-    script, style = (_hash(_asset(name)) for name in ("report.js", "report.css"))
+    script, style = _hash(_script()), _hash(_asset("report.css"))
     return (
         f"default-src 'none'; script-src '{script}'; style-src '{style}'; base-uri 'none'; "
         "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"

@@ -118,7 +118,7 @@ def _names(names: Sequence[str]) -> dict[str, Any]:
 def _table(values: Iterable[str]) -> dict[str, Any]:
     known: dict[str, int] = {}
     at = [known.setdefault(value, len(known)) for value in values]
-    return {"values": list(known), "at": at}
+    return {"values": [value.replace(" -> ", " → ") for value in known], "at": at}
 
 
 def _offsets(places: Sequence[tuple[int, int] | None]) -> list[int | None]:

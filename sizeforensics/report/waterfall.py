@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sizeforensics.errors import LawBroken
 from sizeforensics.report.contents import InspectReport
 from sizeforensics.report.lines import cause_lines
 from sizeforensics.report.rows import DiffReport
@@ -45,7 +46,7 @@ class Waterfall:
     def __post_init__(self) -> None:
         for bar in self.bars:
             if not self.floor <= bar.start <= bar.end <= self.ceiling:
-                raise ValueError(f"bar {bar.title!r} leaves the axis")
+                raise LawBroken(f"the bar {bar.title!r} leaves the axis of the waterfall")
 
 
 def of_diff(report: DiffReport) -> Waterfall:

@@ -162,7 +162,7 @@ _CODE = {
     ("pickle", "torch"): 'torch.save(model.state_dict(), "smaller.pt")',
     ("value-info", "onnx"): _ONNX.format("del model.graph.value_info[:]"),
     ("debug-info", "onnx"): _ONNX.format(
-        'for node in model.graph.node:\n    node.doc_string = ""\n    del node.metadata_props[:]'
+        'for node in model.graph.node:\n    node.ClearField("doc_string")\n    del node.metadata_props[:]'
     ),
     ("debug-info", "torchscript"): "zip -d model.torchscript '*.debug_pkl'",
     ("encoding", "onnx"): _ONNX.format(

@@ -1,0 +1,64 @@
+// What all parts of the script use: the data that html_data.py packed, numbers as text, elements.
+// No text of a file ever becomes markup: only textContent is written.
+"use strict";
+
+async function unpack() {
+  const binary = atob(document.getElementById("data").textContent);
+  const bytes = Uint8Array.from(binary, (character) => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).json();
+}
+
+function names(column) {
+  let previous = "";
+  return column.rest === "" && column.keep.length === 0 ? [] : column.rest.split("\n").map((rest, row) => {
+    previous = previous.slice(0, column.keep[row]) + rest;
+    return previous;
+  });
+}
+
+const ONLY_BEFORE = 1, ONLY_AFTER = 2;
+
+function columns(data) {
+  const count = data.names.keep.length;
+  const text = (table) => (row) => table.values[table.at[row]];
+  const offset = new Array(count).fill(null);
+  let end = 0;
+  data.offset.forEach((distance, row) => {
+    if (distance === null) return;
+    offset[row] = end + distance;
+    end = offset[row] + (data.side?.[row] === ONLY_BEFORE ? data.before : data.after)[row];
+  });
+  const name = names(data.names);
+  const matched = data.matched ? names(data.matched) : null;
+  const diff = data.kind === "diff";
+  return {
+    diff, count, name, matched, offset, file: data.file, before: data.before, after: data.after,
+    side: data.side, dtype: text(data.dtype), shape: text(data.shape), cause: text(data.cause),
+    evidence: diff ? text(data.evidence) : null, how: diff ? text(data.how) : null,
+    use: diff ? null : text(data.use), others: data.others, tables: data,
+    change: diff ? data.after.map((size, row) => size - data.before[row]) : data.after.map(() => 0),
+  };
+}
+
+const grouped = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, ",");
+const signed = (number) => (number > 0 ? "+" : number < 0 ? "−" : "") + grouped(Math.abs(number));
+const plural = (count, noun) => `${grouped(count)} ${noun}${count === 1 ? "" : "s"}`;
+
+function percent(part, whole) {
+  if (!whole || !part) return "0.0 %";
+  const share = (100 * part) / whole;
+  return share < 0.05 ? "<0.1 %" : share > 99.95 && part < whole ? ">99.9 %" : `${share.toFixed(1)} %`;
+}
+
+const $ = (id) => document.getElementById(id);
+
+function element(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [key, value] of Object.entries(properties)) {
+    if (key in made && !key.startsWith("aria")) made[key] = value;
+    else made.setAttribute(key, value);
+  }
+  made.append(...children);
+  return made;
+}
