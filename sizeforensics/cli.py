@@ -47,7 +47,9 @@ def main() -> None:
     """The installed command: run, then leave with the exit code."""
     terminal.open_closed_streams()
     _settle()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    terminal.finish()
+    sys.exit(code)
 
 
 def _settle() -> None:
@@ -70,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
     except SizeforensicsError as error:
         return _fail(str(error), error.exit_code, debug)
     except BrokenPipeError:
-        terminal.abandon_stdout()
+        terminal.abandon(sys.stdout)
         return 141
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", 130, debug=False)

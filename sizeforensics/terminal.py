@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 PIPED_WIDTH = 80
 """Columns where there is no terminal to ask."""
@@ -36,11 +36,20 @@ def open_closed_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def abandon_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush does not complain."""
+def abandon(stream: TextIO) -> None:
+    """Point a stream at nothing, so that the interpreter's last flush does not complain."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(descriptor, sys.stdout.fileno())
+    os.dup2(descriptor, stream.fileno())
     os.close(descriptor)
+
+
+def finish() -> None:
+    """Flush both streams; what nobody can read any more must not change the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            abandon(stream)
 
 
 def width() -> int:
