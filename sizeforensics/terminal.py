@@ -46,10 +46,14 @@ def abandon(stream: TextIO) -> None:
 def finish() -> None:
     """Flush both streams; what nobody can read any more must not change the exit code."""
     for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            abandon(stream)
+        _flush(stream)
+
+
+def _flush(stream: TextIO) -> None:
+    try:
+        stream.flush()
+    except OSError:
+        abandon(stream)
 
 
 def width() -> int:
