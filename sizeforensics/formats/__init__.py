@@ -16,7 +16,7 @@ from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import FileSource, Source
 
 if TYPE_CHECKING:
-    from sizeforensics.formats.torch_archive import TorchArchive
+    from sizeforensics.formats.torch_parts.torch_archive import TorchArchive
 
 HEAD = 1 << 16
 """Bytes looked at to tell what a file is."""
@@ -81,7 +81,8 @@ class Candidate:
         A file that begins like an archive has to be one. One that only ends like an archive may
         have something in front of it, or may just hold the four bytes of an end record.
         """
-        from sizeforensics.formats import torch_archive, zip_archive
+        from sizeforensics.formats.encodings import zip_archive
+        from sizeforensics.formats.torch_parts import torch_archive
 
         try:
             archive = zip_archive.read(self.source, self.limits)
@@ -115,7 +116,8 @@ def _legacy(file: Candidate) -> Inventory | None:
 
 
 def _tar(file: Candidate) -> Inventory | None:
-    from sizeforensics.formats import pytorch_tar, tar_archive
+    from sizeforensics.formats import pytorch_tar
+    from sizeforensics.formats.encodings import tar_archive
 
     if not tar_archive.looks_like(file.head):
         return None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sizeforensics.errors import FormatError
-from sizeforensics.formats import pickle_stream
-from sizeforensics.formats.checkpoint_roles import assign_uses
-from sizeforensics.formats.torch_stream import TRAILING, Stream
+from sizeforensics.formats.encodings import pickle_stream
+from sizeforensics.formats.torch_parts.checkpoint_roles import assign_uses
+from sizeforensics.formats.torch_parts.torch_stream import TRAILING, Stream
 from sizeforensics.inventory import Inventory
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source

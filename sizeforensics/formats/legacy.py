@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from sizeforensics.errors import Corrupt, FormatError, Unsupported
-from sizeforensics.formats import pickle_stream
-from sizeforensics.formats.checkpoint_roles import assign_uses
-from sizeforensics.formats.pickle_values import DictValue, ListValue, Pickle
-from sizeforensics.formats.torch_framing import MAGIC, PROTOCOL
-from sizeforensics.formats.torch_objects import Objects
-from sizeforensics.formats.torch_rebuild import str_of
-from sizeforensics.formats.torch_stream import Stream, scalar
+from sizeforensics.formats.encodings import pickle_stream
+from sizeforensics.formats.encodings.pickle_values import DictValue, ListValue, Pickle
+from sizeforensics.formats.torch_parts.checkpoint_roles import assign_uses
+from sizeforensics.formats.torch_parts.torch_framing import MAGIC, PROTOCOL
+from sizeforensics.formats.torch_parts.torch_objects import Objects
+from sizeforensics.formats.torch_parts.torch_rebuild import str_of
+from sizeforensics.formats.torch_parts.torch_stream import Stream, scalar
 from sizeforensics.inventory import Inventory
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from sizeforensics.dtypes import DTYPES, opaque
 from sizeforensics.errors import Corrupt
-from sizeforensics.formats import bounded_json
-from sizeforensics.formats.torch_archive import TorchArchive, script_record
-from sizeforensics.formats.torch_inventory import Assembly, Part
-from sizeforensics.formats.torch_objects import PickledTensor
-from sizeforensics.formats.torch_rebuild import check
+from sizeforensics.formats.encodings import bounded_json
+from sizeforensics.formats.torch_parts.torch_archive import TorchArchive, script_record
+from sizeforensics.formats.torch_parts.torch_inventory import Assembly, Part
+from sizeforensics.formats.torch_parts.torch_objects import PickledTensor
+from sizeforensics.formats.torch_parts.torch_rebuild import check
 from sizeforensics.inventory import Inventory, Module
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.spans import GRAPH

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sizeforensics.errors import Corrupt, Truncated
-from sizeforensics.formats.onnx_messages import Messages
-from sizeforensics.formats.onnx_schema import QUANTIZATION_INPUTS, TABLES, TAGS
-from sizeforensics.formats.onnx_storages import Shelf
-from sizeforensics.formats.onnx_walk import Warnings
-from sizeforensics.formats.protobuf_scalars import LEN
-from sizeforensics.formats.protobuf_wire import peek
+from sizeforensics.formats.encodings.protobuf_scalars import LEN
+from sizeforensics.formats.encodings.protobuf_wire import peek
+from sizeforensics.formats.onnx_parts.onnx_messages import Messages
+from sizeforensics.formats.onnx_parts.onnx_schema import QUANTIZATION_INPUTS, TABLES, TAGS
+from sizeforensics.formats.onnx_parts.onnx_storages import Shelf
+from sizeforensics.formats.onnx_parts.onnx_walk import Warnings
 from sizeforensics.inventory import File, Inventory, Nodes
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source

@@ -6,9 +6,9 @@ each storage is a record ``data/<key>``.
 
 from __future__ import annotations
 
-from sizeforensics.formats.checkpoint_roles import assign_uses
-from sizeforensics.formats.torch_archive import TorchArchive
-from sizeforensics.formats.torch_inventory import Assembly, Part
+from sizeforensics.formats.torch_parts.checkpoint_roles import assign_uses
+from sizeforensics.formats.torch_parts.torch_archive import TorchArchive
+from sizeforensics.formats.torch_parts.torch_inventory import Assembly, Part
 from sizeforensics.inventory import Inventory
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 from sizeforensics.dtypes import DTYPES, DType
 from sizeforensics.errors import Corrupt, Truncated
-from sizeforensics.formats.checkpoint_roles import assign_uses
-from sizeforensics.formats.pickle_values import DictValue, ListValue, PersistentId, Pickle
-from sizeforensics.formats.tar_archive import Member, TarArchive
-from sizeforensics.formats.torch_objects import DESCRIPTIONS
-from sizeforensics.formats.torch_rebuild import StorageRef, View, check, storage_dtype
-from sizeforensics.formats.torch_stream import TRAILING, Stream, scalar
+from sizeforensics.formats.encodings.pickle_values import DictValue, ListValue, PersistentId, Pickle
+from sizeforensics.formats.encodings.tar_archive import Member, TarArchive
+from sizeforensics.formats.torch_parts.checkpoint_roles import assign_uses
+from sizeforensics.formats.torch_parts.torch_objects import DESCRIPTIONS
+from sizeforensics.formats.torch_parts.torch_rebuild import StorageRef, View, check, storage_dtype
+from sizeforensics.formats.torch_parts.torch_stream import TRAILING, Stream, scalar
 from sizeforensics.inventory import Inventory
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source

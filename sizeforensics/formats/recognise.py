@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from sizeforensics.escape import one_line
-from sizeforensics.formats.zip_archive import Archive
+from sizeforensics.formats.encodings.zip_archive import Archive
 
 _TEXT_PROTOBUF = re.compile(rb"\s*(#[^\n]*\n\s*)*(ir_version|producer_name|graph|opset_import)\s*[:{]")
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from sizeforensics.dtypes import DTYPES, DType, opaque
 from sizeforensics.errors import Corrupt, FormatError, LimitExceeded, Truncated, Unsupported
-from sizeforensics.formats import bounded_json
 from sizeforensics.formats.beside import NotReadError, Sidecars
+from sizeforensics.formats.encodings import bounded_json
 from sizeforensics.formats.notes import Notes
 from sizeforensics.inventory import File, Inventory, Storage, Tensor, c_strides
 from sizeforensics.limits import DEFAULT_LIMITS, Limits

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sizeforensics.dtypes import DTYPES, opaque
-from sizeforensics.formats import bounded_json
-from sizeforensics.formats.torch_archive import TorchArchive
-from sizeforensics.formats.torch_inventory import Assembly, Assign
-from sizeforensics.formats.torch_objects import PickledTensor
-from sizeforensics.formats.torch_rebuild import check
+from sizeforensics.formats.encodings import bounded_json
+from sizeforensics.formats.torch_parts.torch_archive import TorchArchive
+from sizeforensics.formats.torch_parts.torch_inventory import Assembly, Assign
+from sizeforensics.formats.torch_parts.torch_objects import PickledTensor
+from sizeforensics.formats.torch_parts.torch_rebuild import check
 from sizeforensics.inventory import Inventory
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source

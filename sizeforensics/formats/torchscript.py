@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sizeforensics.formats.torch_archive import TorchArchive, script_record
-from sizeforensics.formats.torch_inventory import Assembly, Part
-from sizeforensics.formats.torch_objects import PickledTensor
+from sizeforensics.formats.torch_parts.torch_archive import TorchArchive, script_record
+from sizeforensics.formats.torch_parts.torch_inventory import Assembly, Part
+from sizeforensics.formats.torch_parts.torch_objects import PickledTensor
 from sizeforensics.inventory import Inventory
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.spans import CODE

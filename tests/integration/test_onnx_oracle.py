@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from onnx import TensorProto, helper, numpy_helper
 
 from sizeforensics.formats import onnx as reader
-from sizeforensics.formats.onnx_schema import QUANTIZATION_INPUTS
+from sizeforensics.formats.onnx_parts.onnx_schema import QUANTIZATION_INPUTS
 from sizeforensics.inventory import Inventory
 from sizeforensics.source import FileSource, MemorySource
 from sizeforensics.spans import ROLES

@@ -17,7 +17,7 @@ from torch import nn
 
 from sizeforensics import formats
 from sizeforensics.errors import FormatError
-from sizeforensics.formats import zip_archive
+from sizeforensics.formats.encodings import zip_archive
 from sizeforensics.inventory import Inventory, Tensor
 from sizeforensics.source import MemorySource
 from sizeforensics.spans import CODE, DEBUG_INFO, METADATA, UNCLAIMED

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sizeforensics.errors import FormatError
-from sizeforensics.formats.pickle_stream import load
-from sizeforensics.formats.pickle_values import (
+from sizeforensics.formats.encodings.pickle_stream import load
+from sizeforensics.formats.encodings.pickle_values import (
     BigInt,
     Bytes,
     Call,
@@ -28,7 +28,7 @@ from sizeforensics.formats.pickle_values import (
     SetValue,
     Text,
 )
-from sizeforensics.formats.torch_objects import Objects, read_objects
+from sizeforensics.formats.torch_parts.torch_objects import Objects, read_objects
 from sizeforensics.source import MemorySource
 
 SCALARS = (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sizeforensics import formats
 from sizeforensics.errors import FormatError
-from sizeforensics.formats import zip_archive
+from sizeforensics.formats.encodings import zip_archive
 from sizeforensics.inventory import Inventory
 from sizeforensics.source import MemorySource
 from sizeforensics.spans import TENSOR_DATA, Owners, SpanSink

@@ -37,7 +37,12 @@ FLOORS = [
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 APART = {"formats", "matching"}
 RENDERERS = {"console", "html", "markdown", "figures", "json", "csv", "catalogue"}
-FORMATS = {"pytorch", "torchscript", "onnx", "safetensors", "torch_export"}
+FORMATS = {
+    "pytorch", "pytorch_tar", "legacy", "bare_pickle", "torchscript", "model_json", "torch_export",
+    "onnx", "safetensors",
+}  # fmt: skip
+SHARED = {"encodings": set(), "torch_parts": {"encodings"}, "onnx_parts": {"encodings"}}
+"""Folders of ``formats`` and which of the other folders each may import."""
 HEAVY = {"pandas", "matplotlib", "onnx", "torch", "rich", "ml_dtypes"}
 
 
@@ -120,6 +125,19 @@ def test_siblings_that_never_import_each_other(folder, apart):
         if path.stem in apart:
             others = {parts[1] for parts in imported_by(path) if parts[0] == folder and parts[1:]}
             assert not others & (apart - {path.stem}), by_path(path)
+
+
+def test_every_format_is_known_here():
+    own = {path.stem for path in (HOUSE / "formats").glob("*.py")}
+    assert own - FORMATS == {"__init__", "recognise", "notes", "beside"}
+
+
+@pytest.mark.parametrize("folder", sorted(SHARED))
+def test_folders_of_formats_import_down(folder):
+    for path in (HOUSE / "formats" / folder).glob("*.py"):
+        parts = {parts[1] for parts in imported_by(path) if parts[0] == "formats" and parts[1:]}
+        assert not parts & FORMATS, by_path(path)
+        assert not parts & (set(SHARED) - SHARED[folder] - {folder}), by_path(path)
 
 
 @every_module

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sizeforensics.formats import onnx as reader
 from sizeforensics.formats.beside import NotReadError, components
-from sizeforensics.formats.external_data import extents, reference
+from sizeforensics.formats.onnx_parts.external_data import extents, reference
 from sizeforensics.inventory import Inventory
 from sizeforensics.source import FileSource, MemorySource
 from sizeforensics.spans import ROLES

@@ -18,9 +18,9 @@ from itertools import pairwise
 import pytest
 
 from sizeforensics.errors import Corrupt, FormatError, LimitExceeded, Truncated
-from sizeforensics.formats.pickle_opcodes import unescape
-from sizeforensics.formats.pickle_stream import FIRST_WINDOW, load, load_first
-from sizeforensics.formats.pickle_values import (
+from sizeforensics.formats.encodings.pickle_opcodes import unescape
+from sizeforensics.formats.encodings.pickle_stream import FIRST_WINDOW, load, load_first
+from sizeforensics.formats.encodings.pickle_values import (
     BigInt,
     Bytes,
     Call,

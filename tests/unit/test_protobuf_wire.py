@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sizeforensics.errors import Corrupt, FormatError, LimitExceeded, Truncated
-from sizeforensics.formats import protobuf_fields
-from sizeforensics.formats import protobuf_scalars as scalars
-from sizeforensics.formats import protobuf_wire as wire
-from sizeforensics.formats.protobuf_scalars import I32, I64, LEN, VARINT
+from sizeforensics.formats.encodings import protobuf_fields
+from sizeforensics.formats.encodings import protobuf_scalars as scalars
+from sizeforensics.formats.encodings import protobuf_wire as wire
+from sizeforensics.formats.encodings.protobuf_scalars import I32, I64, LEN, VARINT
 from sizeforensics.source import MemorySource, Source
 
 Field = tuple[int, int, bytes]

@@ -17,7 +17,7 @@ from torch import nn
 
 from sizeforensics import formats
 from sizeforensics.errors import Corrupt, FormatError, Truncated, Unrecognized
-from sizeforensics.formats import tar_archive
+from sizeforensics.formats.encodings import tar_archive
 from sizeforensics.inventory import Inventory
 from sizeforensics.source import MemorySource
 from sizeforensics.spans import ALIGNMENT, CONTAINER, PICKLE, TENSOR_DATA, UNCLAIMED

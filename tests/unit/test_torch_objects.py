@@ -18,11 +18,11 @@ import pytest
 import torch
 
 from sizeforensics.dtypes import DTYPES
-from sizeforensics.formats.pickle_opcodes import unescape
-from sizeforensics.formats.pickle_stream import load
-from sizeforensics.formats.pickle_values import Pickle
-from sizeforensics.formats.torch_objects import Objects, PickledTensor, read_objects
-from sizeforensics.formats.torch_rebuild import Payload, StorageRef
+from sizeforensics.formats.encodings.pickle_opcodes import unescape
+from sizeforensics.formats.encodings.pickle_stream import load
+from sizeforensics.formats.encodings.pickle_values import Pickle
+from sizeforensics.formats.torch_parts.torch_objects import Objects, PickledTensor, read_objects
+from sizeforensics.formats.torch_parts.torch_rebuild import Payload, StorageRef
 from sizeforensics.source import MemorySource
 from sizeforensics.spans import NAMES, PICKLE, ROLES, TENSOR_DATA
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sizeforensics.errors import Corrupt, FormatError, LimitExceeded, Truncated, Unsupported
-from sizeforensics.formats import zip_archive
+from sizeforensics.formats.encodings import zip_archive
 from sizeforensics.limits import Limits
 from sizeforensics.source import MemorySource
 from sizeforensics.spans import TENSOR_DATA, Owners, SpanSink

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from sizeforensics.dtypes import DTYPES, DType, opaque
-from sizeforensics.formats.pickle_values import (
+from sizeforensics.formats.encodings.pickle_values import (
     Bytes,
     Call,
     Global,
@@ -19,7 +19,7 @@ from sizeforensics.formats.pickle_values import (
     Pickle,
     Text,
 )
-from sizeforensics.formats.torch_rebuild import (
+from sizeforensics.formats.torch_parts.torch_rebuild import (
     NOTHING,
     Description,
     Function,

@@ -10,7 +10,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sizeforensics.errors import LimitExceeded, Unsupported
-from sizeforensics.formats.zip_end import CENTRAL_SIGNATURE, FULL_16, FULL_32, End, corrupt
+from sizeforensics.formats.encodings.zip_end import (
+    CENTRAL_SIGNATURE,
+    FULL_16,
+    FULL_32,
+    End,
+    corrupt,
+)
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
 

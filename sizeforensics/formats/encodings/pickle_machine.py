@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from sizeforensics.errors import Corrupt, Truncated
-from sizeforensics.formats.pickle_values import (
+from sizeforensics.formats.encodings.pickle_values import (
     Call,
     Extension,
     Global,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sizeforensics.dtypes import DTYPES, DType, opaque
-from sizeforensics.formats.pickle_values import (
+from sizeforensics.formats.encodings.pickle_values import (
     Bytes,
     Call,
     Global,
@@ -19,7 +19,7 @@ from sizeforensics.formats.pickle_values import (
     PersistentId,
     Pickle,
 )
-from sizeforensics.formats.torch_framing import embedded_storage
+from sizeforensics.formats.torch_parts.torch_framing import embedded_storage
 from sizeforensics.limits import Limits
 
 

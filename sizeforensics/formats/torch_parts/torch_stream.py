@@ -10,13 +10,19 @@ from typing import Any
 
 from sizeforensics.dtypes import DType
 from sizeforensics.errors import Corrupt, Truncated, Unsupported
-from sizeforensics.formats import pickle_stream, torch_objects
+from sizeforensics.formats.encodings import pickle_stream
+from sizeforensics.formats.encodings.pickle_values import Pickle
 from sizeforensics.formats.notes import Notes
-from sizeforensics.formats.pickle_values import Pickle
-from sizeforensics.formats.torch_framing import COUNT, load_short
-from sizeforensics.formats.torch_objects import STORAGES, Objects, PickledTensor
-from sizeforensics.formats.torch_payloads import arrays_in, placed
-from sizeforensics.formats.torch_rebuild import Payload, Persistent, StorageRef, storage_view
+from sizeforensics.formats.torch_parts import torch_objects
+from sizeforensics.formats.torch_parts.torch_framing import COUNT, load_short
+from sizeforensics.formats.torch_parts.torch_objects import STORAGES, Objects, PickledTensor
+from sizeforensics.formats.torch_parts.torch_payloads import arrays_in, placed
+from sizeforensics.formats.torch_parts.torch_rebuild import (
+    Payload,
+    Persistent,
+    StorageRef,
+    storage_view,
+)
 from sizeforensics.inventory import File, Inventory, Module, Storage, Tensor
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source

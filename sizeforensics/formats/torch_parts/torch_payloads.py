@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from sizeforensics.dtypes import DType
-from sizeforensics.formats.byteswap import Swapped
+from sizeforensics.formats.encodings.pickle_values import Pickle
 from sizeforensics.formats.notes import Notes
-from sizeforensics.formats.pickle_values import Pickle
-from sizeforensics.formats.torch_objects import Objects, PickledTensor
-from sizeforensics.formats.torch_rebuild import Payload
+from sizeforensics.formats.torch_parts.byteswap import Swapped
+from sizeforensics.formats.torch_parts.torch_objects import Objects, PickledTensor
+from sizeforensics.formats.torch_parts.torch_rebuild import Payload
 from sizeforensics.inventory import Storage, Tensor
 from sizeforensics.source import MemorySource, Source
 from sizeforensics.spans import TENSOR_DATA

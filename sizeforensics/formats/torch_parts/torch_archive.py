@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sizeforensics.formats.miniz_lookup import find_records
+from sizeforensics.formats.encodings.zip_archive import Archive, Entry
 from sizeforensics.formats.notes import Notes
-from sizeforensics.formats.zip_archive import Archive, Entry
+from sizeforensics.formats.torch_parts.miniz_lookup import find_records
 from sizeforensics.source import Source
 from sizeforensics.spans import CODE, DEBUG_INFO, METADATA
 

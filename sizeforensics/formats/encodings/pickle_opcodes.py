@@ -12,8 +12,8 @@ from struct import Struct
 from typing import Any
 
 from sizeforensics.errors import Truncated
-from sizeforensics.formats.pickle_machine import LONG_TEXT, Machine, kind_of
-from sizeforensics.formats.pickle_values import (
+from sizeforensics.formats.encodings.pickle_machine import LONG_TEXT, Machine, kind_of
+from sizeforensics.formats.encodings.pickle_values import (
     BigInt,
     Bytes,
     Call,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from math import prod
 
 from sizeforensics.formats.beside import NotReadError, Sidecars
-from sizeforensics.formats.external_data import Reference, extents, reference, tile
-from sizeforensics.formats.onnx_declared import Declared
-from sizeforensics.formats.onnx_tensors import Resolved, Stored, resolve
-from sizeforensics.formats.onnx_walk import Warnings
+from sizeforensics.formats.onnx_parts.external_data import Reference, extents, reference, tile
+from sizeforensics.formats.onnx_parts.onnx_declared import Declared
+from sizeforensics.formats.onnx_parts.onnx_tensors import Resolved, Stored, resolve
+from sizeforensics.formats.onnx_parts.onnx_walk import Warnings
 from sizeforensics.inventory import File, Storage, Tensor, c_strides
 from sizeforensics.source import Source, Window
 from sizeforensics.spans import Owners

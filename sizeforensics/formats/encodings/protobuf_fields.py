@@ -10,7 +10,7 @@ from operator import itemgetter
 
 import numpy as np
 
-from sizeforensics.formats.protobuf_scalars import HEADER, varint, varints
+from sizeforensics.formats.encodings.protobuf_scalars import HEADER, varint, varints
 from sizeforensics.source import Source
 from sizeforensics.spans import Integers
 

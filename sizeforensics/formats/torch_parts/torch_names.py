@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sizeforensics.escape import one_line
-from sizeforensics.formats.pickle_values import Global, Pickle, Text
-from sizeforensics.formats.torch_rebuild import str_of
+from sizeforensics.formats.encodings.pickle_values import Global, Pickle, Text
+from sizeforensics.formats.torch_parts.torch_rebuild import str_of
 
 ROOT = "root"
 """Name and subject of the outermost object."""

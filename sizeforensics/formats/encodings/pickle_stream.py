@@ -20,9 +20,9 @@ from struct import error as StructError  # noqa: N812 - it is a class
 from typing import Any
 
 from sizeforensics.errors import LimitExceeded, Truncated
-from sizeforensics.formats.pickle_machine import LONG_TEXT, Machine
-from sizeforensics.formats.pickle_opcodes import RARE
-from sizeforensics.formats.pickle_values import (
+from sizeforensics.formats.encodings.pickle_machine import LONG_TEXT, Machine
+from sizeforensics.formats.encodings.pickle_opcodes import RARE
+from sizeforensics.formats.encodings.pickle_values import (
     Call,
     DictValue,
     Global,

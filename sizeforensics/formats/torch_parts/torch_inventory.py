@@ -9,15 +9,16 @@ from typing import NamedTuple
 
 from sizeforensics.dtypes import DType
 from sizeforensics.errors import Corrupt
-from sizeforensics.formats import pickle_stream, torch_objects, zip_archive
+from sizeforensics.formats.encodings import pickle_stream, zip_archive
+from sizeforensics.formats.encodings.pickle_values import Pickle
+from sizeforensics.formats.encodings.zip_archive import Entry
+from sizeforensics.formats.encodings.zip_directory import DEFLATED
 from sizeforensics.formats.notes import Notes
-from sizeforensics.formats.pickle_values import Pickle
-from sizeforensics.formats.torch_archive import TorchArchive, open_torch
-from sizeforensics.formats.torch_objects import Objects, PickledTensor
-from sizeforensics.formats.torch_payloads import arrays_in, little_endian, placed
-from sizeforensics.formats.torch_rebuild import Payload, StorageRef
-from sizeforensics.formats.zip_archive import Entry
-from sizeforensics.formats.zip_directory import DEFLATED
+from sizeforensics.formats.torch_parts import torch_objects
+from sizeforensics.formats.torch_parts.torch_archive import TorchArchive, open_torch
+from sizeforensics.formats.torch_parts.torch_objects import Objects, PickledTensor
+from sizeforensics.formats.torch_parts.torch_payloads import arrays_in, little_endian, placed
+from sizeforensics.formats.torch_parts.torch_rebuild import Payload, StorageRef
 from sizeforensics.inventory import File, Inventory, Module, Record, Storage, Tensor
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source

@@ -15,8 +15,8 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from sizeforensics.errors import Corrupt, LimitExceeded, Truncated
-from sizeforensics.formats.protobuf_fields import FEW, PEEK, REGION, Fields, regions
-from sizeforensics.formats.protobuf_scalars import (
+from sizeforensics.formats.encodings.protobuf_fields import FEW, PEEK, REGION, Fields, regions
+from sizeforensics.formats.encodings.protobuf_scalars import (
     BROKEN,
     END_GROUP,
     HEADER,

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sizeforensics.errors import FormatError, Truncated
-from sizeforensics.formats import pickle_stream
-from sizeforensics.formats.pickle_values import PersistentId, Pickle
+from sizeforensics.formats.encodings import pickle_stream
+from sizeforensics.formats.encodings.pickle_values import PersistentId, Pickle
 from sizeforensics.limits import Limits
 from sizeforensics.source import MemorySource, Source
 

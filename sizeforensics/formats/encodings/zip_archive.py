@@ -17,9 +17,8 @@ import numpy.typing as npt
 
 from sizeforensics.errors import LimitExceeded
 from sizeforensics.escape import visible
-from sizeforensics.formats.inflate import Inflated
-from sizeforensics.formats.notes import Notes
-from sizeforensics.formats.zip_directory import (
+from sizeforensics.formats.encodings.inflate import Inflated
+from sizeforensics.formats.encodings.zip_directory import (
     DEFLATED,
     DESCRIPTOR_FOLLOWS,
     KNOWN_FIELDS,
@@ -30,7 +29,8 @@ from sizeforensics.formats.zip_directory import (
     extra_fields,
     read_directory,
 )
-from sizeforensics.formats.zip_end import FULL_32, LOCAL_SIGNATURE, End, corrupt, find_end
+from sizeforensics.formats.encodings.zip_end import FULL_32, LOCAL_SIGNATURE, End, corrupt, find_end
+from sizeforensics.formats.notes import Notes
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import ALIGNMENT, CONTAINER, UNCLAIMED, Integers, Owners, SpanSink

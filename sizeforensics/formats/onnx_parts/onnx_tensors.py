@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from sizeforensics.dtypes import DType, opaque
 from sizeforensics.errors import Corrupt
-from sizeforensics.formats.onnx_declared import Declared, Piece
-from sizeforensics.formats.onnx_schema import RAW_DATA, STRING_DATA, data_type
-from sizeforensics.formats.protobuf_fields import Fields
-from sizeforensics.formats.protobuf_scalars import varint_blocks
-from sizeforensics.formats.protobuf_wire import scan
+from sizeforensics.formats.encodings.protobuf_fields import Fields
+from sizeforensics.formats.encodings.protobuf_scalars import varint_blocks
+from sizeforensics.formats.encodings.protobuf_wire import scan
+from sizeforensics.formats.onnx_parts.onnx_declared import Declared, Piece
+from sizeforensics.formats.onnx_parts.onnx_schema import RAW_DATA, STRING_DATA, data_type
 from sizeforensics.source import DerivedSource, Source, Window
 
 _FIXED_WIDTHS = {4: 4, 10: 8}

@@ -16,10 +16,9 @@ import numpy.typing as npt
 
 from sizeforensics.dtypes import DType
 from sizeforensics.escape import one_line
-from sizeforensics.formats.pickle_claims import Claims
-from sizeforensics.formats.pickle_globals import suspicious
-from sizeforensics.formats.pickle_stream import collector_paused
-from sizeforensics.formats.pickle_values import (
+from sizeforensics.formats.encodings.pickle_claims import Claims
+from sizeforensics.formats.encodings.pickle_stream import collector_paused
+from sizeforensics.formats.encodings.pickle_values import (
     BigInt,
     Bytes,
     Call,
@@ -31,9 +30,10 @@ from sizeforensics.formats.pickle_values import (
     Pickle,
     Text,
 )
-from sizeforensics.formats.torch_functions import FUNCTIONS
-from sizeforensics.formats.torch_names import ROOT, Names, Path
-from sizeforensics.formats.torch_rebuild import (
+from sizeforensics.formats.torch_parts.pickle_globals import suspicious
+from sizeforensics.formats.torch_parts.torch_functions import FUNCTIONS
+from sizeforensics.formats.torch_parts.torch_names import ROOT, Names, Path
+from sizeforensics.formats.torch_parts.torch_rebuild import (
     Description,
     Payload,
     Persistent,

@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from sizeforensics.errors import LimitExceeded
 from sizeforensics.escape import one_line
-from sizeforensics.formats.onnx_declared import Piece
-from sizeforensics.formats.onnx_schema import INHERIT, STRING_DATA, TABLES
-from sizeforensics.formats.onnx_tensors import check_packed
-from sizeforensics.formats.protobuf_fields import Fields
-from sizeforensics.formats.protobuf_scalars import LEN
-from sizeforensics.formats.protobuf_wire import scan
+from sizeforensics.formats.encodings.protobuf_fields import Fields
+from sizeforensics.formats.encodings.protobuf_scalars import LEN
+from sizeforensics.formats.encodings.protobuf_wire import scan
+from sizeforensics.formats.onnx_parts.onnx_declared import Piece
+from sizeforensics.formats.onnx_parts.onnx_schema import INHERIT, STRING_DATA, TABLES
+from sizeforensics.formats.onnx_parts.onnx_tensors import check_packed
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import CONTAINER, DEBUG_INFO, TENSOR_DATA, Integers, Owners, SpanSink

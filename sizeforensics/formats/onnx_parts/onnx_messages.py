@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sizeforensics.errors import LimitExceeded
-from sizeforensics.formats.onnx_declared import Declared, declare
-from sizeforensics.formats.onnx_schema import TABLES
-from sizeforensics.formats.onnx_walk import Batch, Walk, Warnings
-from sizeforensics.formats.protobuf_fields import Fields
-from sizeforensics.formats.protobuf_scalars import LEN
+from sizeforensics.formats.encodings.protobuf_fields import Fields
+from sizeforensics.formats.encodings.protobuf_scalars import LEN
+from sizeforensics.formats.onnx_parts.onnx_declared import Declared, declare
+from sizeforensics.formats.onnx_parts.onnx_schema import TABLES
+from sizeforensics.formats.onnx_parts.onnx_walk import Batch, Walk, Warnings
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import DEBUG_INFO, METADATA, NAMES, TENSOR_DATA, Integers

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sizeforensics.dtypes import DTYPES, DType, opaque
-from sizeforensics.formats.protobuf_scalars import I32, I64, LEN, VARINT
+from sizeforensics.formats.encodings.protobuf_scalars import I32, I64, LEN, VARINT
 from sizeforensics.spans import (
     CONTAINER,
     DEBUG_INFO,

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sizeforensics.errors import LimitExceeded, Unsupported
-from sizeforensics.formats.onnx_schema import RAW_DATA, STRING_DATA, TABLES, TAGS
-from sizeforensics.formats.protobuf_fields import Fields
-from sizeforensics.formats.protobuf_scalars import LEN, VARINT, varint_blocks
+from sizeforensics.formats.encodings.protobuf_fields import Fields
+from sizeforensics.formats.encodings.protobuf_scalars import LEN, VARINT, varint_blocks
+from sizeforensics.formats.onnx_parts.onnx_schema import RAW_DATA, STRING_DATA, TABLES, TAGS
 from sizeforensics.limits import Limits
 from sizeforensics.spans import TENSOR_DATA
 

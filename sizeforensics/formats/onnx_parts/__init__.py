@@ -1,0 +1,1 @@
+"""The steps of reading an ONNX model: messages, tensors, storages, external data."""
