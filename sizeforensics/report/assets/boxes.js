@@ -159,7 +159,7 @@ function squarify(sizes, x, y, width, height) {
 const SMALL = 30; // Square pixels; smaller boxes are merged.
 const TITLE = 20; // Pixels of a group's title line.
 
-function layOut(node, mode, x, y, width, height, depth, placed) {
+function layOut(node, mode, x, y, width, height, placed) {
   const children = node.children.filter((child) => child[AREA[mode]] > 0);
   const total = children.reduce((sum, child) => sum + child[AREA[mode]], 0);
   if (total === 0 || width < 2 || height < 2) return;
@@ -172,9 +172,9 @@ function layOut(node, mode, x, y, width, height, depth, placed) {
   const places = squarify(shown.map((child) => child[AREA[mode]]), x, y, width, height);
   shown.forEach((child, number) => {
     const [left, top, wide, high] = places[number];
-    const open = child.children.length > 0 && !child.merged && wide > 64 && high > 56 && depth < 6;
-    placed.push({ node: child, x: left, y: top, width: wide, height: high, open, depth });
-    if (open) layOut(child, mode, left + 2, top + TITLE, wide - 4, high - TITLE - 2, depth + 1, placed);
+    const open = child.children.length > 0 && !child.merged && wide > 64 && high > 56;
+    placed.push({ node: child, x: left, y: top, width: wide, height: high, open });
+    if (open) layOut(child, mode, left + 2, top + TITLE, wide - 4, high - TITLE - 2, placed);
   });
 }
 

@@ -85,7 +85,7 @@ class Treemap {
     pen.fillStyle = ink.paper;
     pen.fillRect(0, 0, width, height);
     this.placed = [];
-    layOut(this.zoom, this.page.state.m, 0, 0, width, height, 0, this.placed);
+    layOut(this.zoom, this.page.state.m, 0, 0, width, height, this.placed);
     pen.textBaseline = "middle";
     for (const place of this.placed) this.paintBox(pen, place, ink);
     if (this.placed.length === 0) {
@@ -309,7 +309,7 @@ class Treemap {
   }
 
   treeItem(node, level, position, count) {
-    const item = element("div", { role: "treeitem", className: `level-${Math.min(level, 4)}`, tabIndex: node === this.focused ? 0 : -1,
+    const item = element("div", { role: "treeitem", className: `level-${Math.min(level, 6)}`, tabIndex: node === this.focused ? 0 : -1,
       "aria-level": level, "aria-posinset": position, "aria-setsize": count, "aria-selected": node.row >= 0 && node.row === this.page.state.r });
     if (node.children.length) item.setAttribute("aria-expanded", this.expanded.has(node));
     item.append(element("span", { className: "name", textContent: node.name }), element("span", { className: "bytes", textContent: this.amount(node) }));
@@ -351,14 +351,20 @@ class Treemap {
     this.drawTree(true);
   }
 
-  // Show the box of a tensor; look into its group where it is not drawn on its own.
+  // Show the box of a tensor, in the widest view that draws it.
   choose(row, closer) {
     const leaf = this.leaves[row];
-    let inside = false;
-    for (let node = leaf; node; node = node.parent) if (node === this.zoom) inside = true;
-    if (!inside || (closer && this.placeOf(leaf)?.node !== leaf)) {
-      this.zoom = leaf.parent;
-      this.page.state.z = this.pathOf(leaf.parent);
+    const path = [];
+    for (let node = leaf.parent; node; node = node.parent) path.unshift(node);
+    const now = path.indexOf(this.zoom);
+    const drawn = () => this.placeOf(leaf)?.node === leaf;
+    if (now < 0 || (closer && !drawn())) {
+      for (const node of path.slice(Math.max(now, 0))) {
+        this.zoom = node;
+        this.paint();
+        if (!closer || drawn()) break;
+      }
+      this.page.state.z = this.pathOf(this.zoom);
       this.draw();
     }
     for (let node = leaf.parent; node && node !== this.zoom; node = node.parent) this.expanded.add(node);
