@@ -13,6 +13,7 @@ from sizeforensics.matching import Copy, Fold, Match, Matching, Scale
 from sizeforensics.spans import ROLES, TENSOR_DATA, UNCLAIMED
 from sizeforensics.views import Coverage, cover
 
+ABSENT = "the other side lists this tensor, but its payload is not there"
 NO_REFERENCE = "nothing in the artifact refers to it"
 
 
@@ -78,13 +79,19 @@ def attribute(before: Inventory, after: Inventory, matching: Matching) -> Ledger
         rows.append(_scaling(sides[scale.side], scale))
         placed[scale.side].add(scale.tensor)
     for side in (0, 1):
+        absent = {
+            tensor.name
+            for tensor in sides[1 - side].inventory.tensors
+            if tensor.storage is None and tensor.elements
+        }
         averaged = _twins_of_averaged(sides[side].inventory, matching, placed[side], side)
         for index in range(len(sides[side].inventory.tensors)):
             if index not in placed[side] and sides[side].coverage.claimed[index]:
                 recipe = matching.recipes.get((side, index))
-                rows.append(
-                    _alone(sides[side], index, averaged=index in averaged, recipe=recipe)
-                )
+                row = _alone(sides[side], index, averaged=index in averaged, recipe=recipe)
+                if row.cause == "unmatched" and _listed(row.subject, absent):
+                    row = row._replace(evidence="inferred", how=ABSENT)
+                rows.append(row)
         rows += _slack(sides[side])
         rows += _encodings(sides[side], placed[side])
     rows += _structure(sides)
@@ -149,6 +156,8 @@ def _matched(sides: tuple[Side, Side], match: Match) -> Iterator[Row]:
     if one.dtype.name != two.dtype.name:
         label = f"{one.dtype.name} -> {two.dtype.name}"
         yield row("dtype", label, (wide[0] - carried, wide[1] - carried))
+    elif wide[0] != wide[1]:  # strings of other lengths
+        yield row("shape", "", (wide[0] - carried, wide[1] - carried))
     if match.elements is None:
         rest = (
             int(sides[0].coverage.claimed[match.before]) - wide[0],
@@ -240,6 +249,12 @@ def _alone(
         cause, tensor.name, int(side.coverage.claimed[index]), evidence, how,
         place=side.place(index), elements=side.claimed_elements(index),
     )
+
+
+def _listed(name: str, names: set[str]) -> bool:
+    """Whether ``names`` has this name, or what is left of it without some of its first parts."""
+    parts = name.split(".")
+    return bool(names) and any(".".join(parts[first:]) in names for first in range(len(parts)))
 
 
 def _baked(tensor: Tensor) -> bool:

@@ -18,14 +18,20 @@ AnyArray = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class DType:
-    """``bits`` per stored element; ``kind`` is float, int, uint, bool, complex or opaque."""
+    """``bits`` per stored element; ``kind`` is float, int, uint, bool, complex or opaque.
+
+    ``total`` are the bytes of all elements of one tensor where they differ in length: strings.
+    """
 
     name: str
     bits: int
     kind: str
+    total: int | None = None
 
     def nbytes(self, elements: int) -> int:
         """Bytes that ``elements`` packed elements take; the last byte may be padded."""
+        if self.total is not None:
+            return self.total
         return (elements * self.bits + 7) // 8
 
 

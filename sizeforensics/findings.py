@@ -53,10 +53,14 @@ def find(
                 saved = stored[unit.index] - narrower.nbytes(unit.tensor.elements)
                 if saved > 0:
                     waste["dtype"].append((f"{unit.tensor.name} as {narrower.name}", saved))
+    strings = {tensor.name for tensor in inventory.tensors if tensor.dtype.name == "string"}
     for storage, slack in zip(inventory.storages, coverage.slack.tolist(), strict=True):
         if slack:
             waste["storage-slack"].append((storage.name, min(slack, storage.stored_bytes)))
         elif storage.encoding == "typed" and storage.stored_bytes > storage.nbytes:
+            # Strings have no other encoding.
+            if storage.name in strings:
+                continue
             waste["encoding"].append((storage.name, storage.stored_bytes - storage.nbytes))
     for (role, subject), (nbytes, _) in inventory.bytes_by_subject().items():
         if role in _BY_ROLE:

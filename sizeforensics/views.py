@@ -57,6 +57,8 @@ def extent(tensor: Tensor) -> tuple[int, int]:
     """First and one-past-last byte of its storage that a tensor reaches; (0, 0) when empty."""
     if not tensor.elements:
         return 0, 0
+    if tensor.dtype.total is not None:
+        return 0, tensor.dtype.total
     if tensor.contiguous:
         reach = tensor.elements
     else:

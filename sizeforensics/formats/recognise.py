@@ -10,9 +10,14 @@ from sizeforensics.formats.encodings.zip_archive import Archive
 
 _TEXT_PROTOBUF = re.compile(rb"\s*(#[^\n]*\n\s*)*(ir_version|producer_name|graph|opset_import)\s*[:{]")
 
+_CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+"""Bytes that text does not have; tabs, line and page breaks and terminal escapes it has."""
+
 _MAGICS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs.github.com/spec/",
      "a git-LFS pointer: the model itself was not downloaded (git lfs pull)"),
+    (0, b"PK\x03", "the beginning of a ZIP archive that was cut off"),
+    (0, b"PK\x05", "a ZIP archive without a directory"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras and older TensorFlow write it"),
     (0, b"\x93NUMPY", "a NumPy array (.npy)"),
     (0, b"GGUF", "a GGUF file, as llama.cpp reads it"),
@@ -101,7 +106,7 @@ def _saved_model(head: bytes, size: int) -> str:
 
 def _text(head: bytes, size: int) -> str:
     del size
-    if b"\0" in head[:512] or not _decodes(head):
+    if _CONTROLS.search(head[:512]) or not _decodes(head):
         return ""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     start = text[:512].lower()

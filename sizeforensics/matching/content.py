@@ -254,7 +254,7 @@ def _link(group: Group, other: Group, relation: Relation) -> None:
     back = None if relation.order is None else tuple(
         int(axis) for axis in np.argsort(relation.order)
     )
-    other.links.append((group, Relation(relation.cast, back)))
+    other.links.append((group, Relation(relation.cast, back, back=relation.cast)))
 
 
 def _linked(group: Group, other: Group) -> bool:

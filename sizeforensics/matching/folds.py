@@ -43,7 +43,8 @@ def match_folded(pairing: Pairing) -> None:
             rivals = norms[len(scaled.factors)]
             found = _find_norm(scaled, rivals)
             if found is None:
-                without_norm.append(scaled)
+                if scaled.plain:
+                    without_norm.append(scaled)
             else:
                 rivals.remove(found)
                 _place(vectors, scaled, found)

@@ -133,7 +133,7 @@ def _fit(codes: Array, values: Array, limits: tuple[int, int]) -> tuple[str, flo
                 break
         else:
             zero = "" if not fit.zero.any() else ", with zero points"
-            how = f"quantised {words}{zero}: every element within half a step"
+            how = f"quantised {words}{zero}: one scale puts every element within half a step"
             return how, _difference(q, w, fit), fit
     return None
 

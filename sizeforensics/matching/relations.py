@@ -28,6 +28,8 @@ class Relation(NamedTuple):
 
     cast: bool
     order: tuple[int, ...] | None
+    back: bool = False
+    """Whether it is the source that is the target cast, and not the reverse."""
 
     def words(self, source: Tensor, target: Tensor) -> str:
         """The transformation from ``source`` to ``target`` as a phrase."""
@@ -36,9 +38,19 @@ class Relation(NamedTuple):
             steps.append(f"axes permuted {self.order}")
         elif source.shape != target.shape:
             steps.append("reshaped")
-        if self.cast:
+        if self.cast and self.back:
+            steps.append(
+                f"{source.dtype.name} is what {target.dtype.name} rounds to: "
+                f"cast {target.dtype.name} -> {source.dtype.name}"
+            )
+        elif self.cast:
             steps.append(f"cast {source.dtype.name} -> {target.dtype.name}")
-        return ", ".join(steps) if steps else "identical bytes"
+        if steps:
+            return ", ".join(steps)
+        if 0 in source.strides or 0 in target.strides:
+            return "identical elements, broadcast on one side"
+        whole = source.contiguous and target.contiguous
+        return "identical bytes" if whole else "identical elements in another order in memory"
 
 
 def casts_to(inventories: tuple[Inventory, Inventory], source: Unit, target: Unit) -> bool:

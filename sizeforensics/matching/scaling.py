@@ -4,6 +4,11 @@ Tolerance: exporters compute a fold in the element type of the weights, with abo
 for the scale and one for the product, in an order that is theirs to choose. ``ROUNDINGS`` units of
 roundoff of the target's type bound that with a factor of three to spare, and are a thousand times
 finer than the difference between two batch-norms.
+
+Without a batch-norm to explain the factors the bound has to be tighter: one more training step moves
+a half-precision weight by a unit in the last place, and a factor of one with a generous tolerance
+would call that a proof. There only the rounding of one product is allowed, and most factors have to
+be away from one by more than any rounding.
 """
 
 from __future__ import annotations
@@ -27,6 +32,13 @@ from sizeforensics.views import extent
 
 ROUNDINGS = 16
 
+PLAIN_ROUNDINGS = 4
+"""Units of roundoff allowed where no batch-norm explains the factors: the factor is itself taken
+from a rounded product."""
+
+FAR = 64
+"""Units of roundoff by which most factors must differ from one to be a scaling at all."""
+
 CANDIDATES = 32
 """Weights with peaks at the same places that are compared with another before giving up."""
 
@@ -47,6 +59,8 @@ class Scaled(NamedTuple):
     target: Unit
     axis: int
     factors: Vector
+    plain: bool
+    """Whether the factors stand on their own: exact to one rounding, and mostly not one."""
     error: float
     """The largest absolute difference from exactly scaled channels."""
 
@@ -151,8 +165,8 @@ def _unlike(target: Unit) -> Callable[[Unit], tuple[int, int]]:
 
 def _factors(
     pairing: Pairing, source: Unit, target: Unit, layout: Layout
-) -> tuple[Vector, float] | None:
-    """The factor of each channel and the largest error; None unless every channel has one."""
+) -> tuple[Vector, bool, float] | None:
+    """``Scaled`` from ``factors`` on; None unless every channel has a factor."""
     ours = _rows(pairing.inventories[source.side], source, layout)
     theirs = _rows(
         pairing.inventories[target.side], target,
@@ -162,19 +176,23 @@ def _factors(
     length = source.tensor.elements // channels
     if length < 2:
         return None  # one element per channel has a factor whatever it is
-    tolerance = ROUNDINGS * ROUNDOFF[target.tensor.dtype.name]
+    roundoff = ROUNDOFF[target.tensor.dtype.name]
     factors: list[Vector] = []
-    worst = 0.0
+    worst = most_roundings = 0.0
     # The first channel alone refuses nearly every wrong candidate.
     step = max(BLOCK_ELEMENTS // length, 1)
     edges = [0, *range(1, channels, step), channels]
     for first, last in pairwise(edges):
-        found = _row_factors(ours(first, last), theirs(first, last), tolerance)
+        found = _row_factors(ours(first, last), theirs(first, last), roundoff)
         if found is None:
             return None
         factors.append(found[0])
-        worst = max(worst, found[1])
-    return np.concatenate(factors), worst
+        most_roundings = max(most_roundings, found[1])
+        worst = max(worst, found[2])
+    every = np.concatenate(factors)
+    away = np.abs(every - 1) > FAR * roundoff
+    plain = most_roundings <= PLAIN_ROUNDINGS and 2 * np.count_nonzero(away) > len(every)
+    return every, bool(plain), worst
 
 
 def _rows(inventory: Inventory, unit: Unit, layout: Layout) -> Callable[[int, int], Array]:
@@ -210,7 +228,10 @@ def _read(inventory: Inventory, unit: Unit, first: int, last: int) -> Array:
     return flat if dtype.bits >= 32 else as_float(flat, dtype.name, "float32")
 
 
-def _row_factors(rows: Array, wanted: Array, tolerance: float) -> tuple[Vector, float] | None:
+def _row_factors(
+    rows: Array, wanted: Array, roundoff: float
+) -> tuple[Vector, float, float] | None:
+    """Factors, the largest error in units of roundoff, and in absolute terms."""
     at = np.abs(rows).argmax(axis=1)[:, None]
     peaks = np.take_along_axis(rows, at, axis=1).astype(np.float64)
     with np.errstate(all="ignore"):
@@ -223,7 +244,8 @@ def _row_factors(rows: Array, wanted: Array, tolerance: float) -> tuple[Vector, 
         heights = np.abs(peaks * factors)
         # Next to its channel's peak an element may lose all but the last bits.
         bound += (heights * 2.0**-10).astype(bound.dtype)
-        bound *= bound.dtype.type(tolerance)
-        if not np.all(error <= bound) or not np.all(np.isfinite(factors)):
+        bound *= bound.dtype.type(roundoff)
+        if not np.all(error <= ROUNDINGS * bound) or not np.all(np.isfinite(factors)):
             return None
-    return factors[:, 0], float(error.max())
+        roundings = float(np.nanmax(np.where(bound > 0, error / bound, 0)))
+    return factors[:, 0], roundings, float(error.max())

@@ -9,7 +9,9 @@ two axes, also along its second.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,9 +102,11 @@ def match_slices(pairing: Pairing) -> None:
     sheets = Sheets(pairing)
     eligible = [unit for free in pairing.free for unit in free.values() if _eligible(unit)]
     indices = _index(sheets, eligible, 0), _index(sheets, eligible, 1)
+    types = _types(indices[0]), _types(indices[1])
     for unit in sorted(eligible, key=lambda unit: (-unit.tensor.elements, unit.index)):
         for sheet in _sheets_of(unit) if pairing.is_free(unit) else ():
-            runs = _cover(pairing, sheets, sheet, indices[1 - unit.side])
+            other = 1 - unit.side
+            runs = _cover(pairing, sheets, sheet, indices[other], types[other])
             if runs and _settled(sheet, runs):
                 pairing.slices([_part(sheet, run) for run in runs])
                 break
@@ -132,10 +136,18 @@ def _index(sheets: Sheets, eligible: list[Unit], side: int) -> Index:
     for unit in eligible if wanted else ():
         if unit.side == side:
             for sheet in _sheets_of(unit):
-                for target in wanted:
+                for target in wanted | {unit.tensor.dtype.name}:
                     for row, key in _windows(sheets, sheet, target):
                         index[sheet.length, target, key].append((sheet, row))
     return index
+
+
+def _types(index: Index) -> dict[int, set[str]]:
+    """The element types that rows of each length can be looked up in."""
+    types: dict[int, set[str]] = defaultdict(set)
+    for length, name, _ in index:
+        types[length].add(name)
+    return types
 
 
 def _windows(sheets: Sheets, sheet: Sheet, target: str) -> Iterator[tuple[int, bytes]]:
@@ -152,16 +164,24 @@ def _windows(sheets: Sheets, sheet: Sheet, target: str) -> Iterator[tuple[int, b
         yield row, windows[row].tobytes()
 
 
-def _cover(pairing: Pairing, sheets: Sheets, sheet: Sheet, index: Index) -> list[Run]:
+def _cover(
+    pairing: Pairing, sheets: Sheets, sheet: Sheet, index: Index, types: Mapping[int, set[str]]
+) -> list[Run]:
     """The runs of rows of ``sheet`` that are found in free parts, the longest at each row."""
-    name = sheet.unit.tensor.dtype.name
+    # Either side may be the one that was rounded: rows are looked up as they are, and as cast.
+    beginnings = sorted(
+        (row, target, key)
+        for target in sorted(types.get(sheet.length, ()))
+        for row, key in _windows(sheets, sheet, target)
+    )
     runs: list[Run] = []
     after = 0
-    for row, key in _windows(sheets, sheet, name):
+    for row, group in groupby(beginnings, key=itemgetter(0)):
         if row < after:
             continue
         best: Run | None = None
-        for part, part_row in index.get((sheet.length, name, key), ())[:CANDIDATES]:
+        found = (index.get((sheet.length, target, key), ()) for _, target, key in group)
+        for part, part_row in islice(chain.from_iterable(found), CANDIDATES):
             if pairing.is_free(part.unit):
                 count = _agreeing_rows(sheets, Run(row, part, part_row, 0), sheet)
                 if count and (best is None or count > best.height):

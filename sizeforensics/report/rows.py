@@ -20,6 +20,9 @@ from sizeforensics.ledger import EVIDENCE, Ledger, Place, Row
 from sizeforensics.report import words
 from sizeforensics.units import format_bytes
 
+IDENTICAL = "identical bytes"
+"""What a row says of a tensor that is the same on both sides to the bit."""
+
 
 class FileRow(NamedTuple):
     """One file of an artifact."""
@@ -195,8 +198,9 @@ class DiffReport:
         known = self.tensor_evidence
         if known.total:
             share = f"{words.percent(known.proved, known.total)} of tensor bytes proved"
-            if known.inferred:
-                share += f", {words.percent(known.inferred, known.total)} inferred"
+            for kind, amount in (("parsed", known.parsed), ("inferred", known.inferred)):
+                if 1000 * amount >= known.total:
+                    share += f", {words.percent(amount, known.total)} {kind}"
             parts.append(share)
         parts.append(f"{lost:,} unexplained")
         return tuple(parts)
@@ -393,6 +397,12 @@ def _headline(
     changed = sum(row.members for row in rows if (row.cause, row.evidence) == ("carried", "inferred"))
     if changed:
         return f"{same} in every cause, but {words.counted(changed, 'tensor')} with other values."
+    other = sum(
+        row.members for row in rows
+        if (row.cause, row.evidence) == ("carried", "proved") and row.how not in ("", IDENTICAL)
+    )
+    if other:
+        return f"{same} in every cause, but {words.counted(other, 'tensor')} written another way."
     return f"{same} in every cause: no difference."
 
 

@@ -152,7 +152,7 @@ def quantized(weight, scale, zero=0, dtype=np.int8):
 def test_quantised_weights_are_within_half_a_step(scale, zero, dtype, words):
     weight = random(7, 8, 64)
     found = only(weight, quantized(weight, scale, zero, dtype))
-    assert found == ("proved", f"quantised {words}: every element within half a step")
+    assert found == ("proved", f"quantised {words}: one scale puts every element within half a step")
     wrong = quantized(weight, scale, zero, dtype)
     flipped = np.unravel_index(np.abs(weight).argmax(), weight.shape)
     wrong[flipped] = zero

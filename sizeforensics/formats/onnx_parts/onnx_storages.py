@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from sizeforensics.formats.beside import NotReadError, Sidecars
@@ -154,7 +154,10 @@ class Shelf:
 
 def _tensor(placed: _Placed) -> Tensor:
     declared, resolved = placed.declared, placed.resolved
+    dtype = resolved.dtype
+    if dtype.name == "string" and placed.storage is not None and resolved.data is not None:
+        dtype = replace(dtype, total=resolved.data.payload.size)
     return Tensor(
-        declared.name, resolved.dtype, resolved.shape, c_strides(resolved.shape), placed.offset,
+        declared.name, dtype, resolved.shape, c_strides(resolved.shape), placed.offset,
         placed.storage, declared.use, declared.scope,
     )  # fmt: skip

@@ -13,6 +13,7 @@ from sizeforensics.dtypes import DTYPES, DType, opaque
 from sizeforensics.formats.encodings.pickle_values import (
     Bytes,
     Call,
+    DictValue,
     Global,
     ListValue,
     OutOfBand,
@@ -42,7 +43,24 @@ def _tensor(self: Rebuilder, args: tuple[Any, ...], _: Call) -> Description:
 
 def _tensor_v2(self: Rebuilder, args: tuple[Any, ...], _: Call) -> Description:
     storage, offset, size, stride, grad = args[:5]
-    return Description((self.view(storage, offset, size, stride, None, grad),))
+    view = self.view(storage, offset, size, stride, None, grad)
+    return Description((_lazily_turned(view, args[6:7]),))
+
+
+def _lazily_turned(view: View, metadata: tuple[Any, ...]) -> View:
+    """A view whose elements are the stored ones conjugated or negated (``conj`` and ``neg`` bits,
+    torch/_utils.py ``set_tensor_metadata``): a type of its own, for the bytes are not its values."""
+    turns = [
+        key
+        for found in metadata
+        if isinstance(found, DictValue)
+        for key, value in zip(found.keys, found.values, strict=True)
+        if isinstance(key, str) and key in ("conj", "neg") and value is True
+    ]
+    if not turns:
+        return view
+    name = f"{view.dtype.name} ({' and '.join(sorted(turns))} not applied)"
+    return view._replace(dtype=opaque(name, view.dtype.bits))
 
 
 def _tensor_v3(self: Rebuilder, args: tuple[Any, ...], _: Call) -> Description:
