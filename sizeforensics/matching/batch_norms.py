@@ -147,6 +147,16 @@ def _parts_in_order(inventory: Inventory) -> Iterator[Parts]:
             counted = after is not None and after.shape == () and after.dtype.kind == "int"
             counter = first + 4 if counted else None
             yield Parts(first, first + 1, first + 2, first + 3, counter, None)
+    for first in range(len(tensors) - 2):
+        # Without scale and shift (affine=False): mean, variance and their counter.
+        mean, variance, last = tensors[first : first + 3]
+        if (
+            len(mean.shape) == 1
+            and variance.shape == mean.shape
+            and last.shape == ()
+            and last.dtype.kind == "int"
+        ):
+            yield Parts(None, None, first, first + 1, first + 2, None)
 
 
 def _batch_norm(

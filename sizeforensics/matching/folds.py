@@ -66,8 +66,9 @@ def _place(vectors: Vectors, scaled: Scaled, norm: BatchNorm) -> None:
     found = _find_bias(vectors, scaled, norm)
     if found is not None:
         bias, own, error = found
-        counterpart = own or norm.beta
-        if counterpart is not None and pairing.is_free(counterpart):
+        # A batch-norm without shift leaves its mean in the bias.
+        counterpart = own or norm.beta or norm.mean
+        if pairing.is_free(counterpart):
             words = f"bias recomputed from batch-norm {name}"
             pairing.pair(counterpart, bias, "proved", words, error)
     for unit in norm.units:

@@ -15,12 +15,12 @@ from sizeforensics.matching.units import Unit
 NARROWER = {
     "float64": ("float16", "bfloat16", "float32"),
     "float32": ("float16", "bfloat16"),
-    "int64": ("int8", "int16", "int32"),
-    "int32": ("int8", "int16"),
+    "int64": ("bool", "uint8", "int8", "int16", "int32"),
+    "int32": ("bool", "uint8", "int8", "int16"),
 }
 """Types to try, narrowest first; float8 is left out: no checkpoint is trained to fit it."""
 
-LEAST_BYTES = 4096
+LEAST_BYTES = 256
 """Bytes below which a narrower type is not worth a line: shape vectors have to be int64."""
 
 
@@ -30,7 +30,7 @@ def exact_narrower_type(inventory: Inventory, unit: Unit) -> DType | None:
     The sample refuses nearly every tensor without reading it again.
     """
     source = unit.tensor.dtype.name
-    if unit.sample is None or unit.claimed < LEAST_BYTES or not unit.distinctive:
+    if unit.sample is None or unit.claimed < LEAST_BYTES:
         return None
     for target in NARROWER.get(source, ()):
         if _survives(unit.sample, source, target) and all(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import chain, groupby, islice
+from math import prod
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -43,7 +44,8 @@ FIRST_RUN = 64
 
 
 class Sheet(NamedTuple):
-    """A unit seen as rows of equal length: along its first axis, or its second (``columns``)."""
+    """A unit seen as rows of equal length: along its first axis, its second (``columns``), or all
+    but its last (``inner rows``)."""
 
     unit: Unit
     along: str
@@ -77,9 +79,9 @@ class Sheets:
         flat = elements(tensor.dtype, data, tensor.elements)
         if flat is None:
             raise ValueError(f"type {tensor.dtype.name} has no numpy equivalent")
-        if sheet.along == "rows":
-            return flat.reshape(sheet.height, sheet.length)
-        return np.ascontiguousarray(flat.reshape(sheet.length, sheet.height).T)
+        if sheet.along == "columns":
+            return np.ascontiguousarray(flat.reshape(sheet.length, sheet.height).T)
+        return flat.reshape(sheet.height, sheet.length)
 
 
 class Run(NamedTuple):
@@ -125,6 +127,9 @@ def _sheets_of(unit: Unit) -> Iterator[Sheet]:
     shape = [size for size in unit.tensor.shape if size != 1]
     if shape and shape[0] <= MOST_ROWS:
         yield Sheet(unit, "rows", shape[0], unit.tensor.elements // shape[0])
+    if len(shape) > 2 and shape[-1] >= LEAST and prod(shape[:-1]) <= MOST_ROWS:
+        # A stack of matrices: experts, or the two directions of a recurrent layer.
+        yield Sheet(unit, "inner rows", prod(shape[:-1]), shape[-1])
     if len(shape) == 2 and shape[1] <= MOST_ROWS:
         yield Sheet(unit, "columns", shape[1], shape[0])
 
