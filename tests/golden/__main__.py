@@ -1,11 +1,13 @@
-"""``python -m tests.golden`` writes every golden file and every example in ``reports/`` again;
-review the change before committing."""
+"""``python -m tests.golden`` writes every golden file, every example in ``reports/`` and the outputs
+that the README quotes again; review the change before committing."""
 
 from tests.golden.cases import CASES, HERE
 from tests.golden.examples import FILES, FOLDER
+from tests.golden.readme import ROOT, refresh
 
 for name, make in CASES.items():
     (HERE / name).write_text(make(), encoding="utf-8", newline="")
 FOLDER.mkdir(exist_ok=True)
 for name, make_bytes in FILES.items():
     (FOLDER / name).write_bytes(make_bytes())
+refresh({"output": ROOT})
