@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sizeforensics.errors import InputError
 from sizeforensics.escape import visible
+from sizeforensics.fingerprints import Advance, silent
 from sizeforensics.inventory import File, Inventory
 from sizeforensics.ledger import Row
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
@@ -28,18 +29,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PathLike = str | os.PathLike[str]
-Advance = Callable[[int], None]
 
 NOTEBOOK_ROWS = 20
 """Rows of a table in the notebook view; ``to_frame`` has them all."""
 
 
-def _ignore(_: int) -> None:
-    """Progress that nobody watches."""
-
-
 def inspect(
-    path: PathLike, *, limits: Limits = DEFAULT_LIMITS, advance: Advance = _ignore
+    path: PathLike, *, limits: Limits = DEFAULT_LIMITS, advance: Advance = silent
 ) -> Inspection:
     """Everything the model file at ``path`` contains, to the byte.
 
@@ -57,7 +53,7 @@ def diff(
     after: PathLike,
     *,
     limits: Limits = DEFAULT_LIMITS,
-    advance: Advance = _ignore,
+    advance: Advance = silent,
 ) -> Diff:
     """Why the model file ``after`` is bigger or smaller than ``before``, to the byte.
 
@@ -71,7 +67,7 @@ def diff(
     )
 
 
-def look_into(inventory: Inventory, advance: Advance = _ignore) -> Inspection:
+def look_into(inventory: Inventory, advance: Advance = silent) -> Inspection:
     """``inspect`` of an inventory that was read already."""
     from sizeforensics import findings
     from sizeforensics.fingerprints import fingerprints
@@ -84,7 +80,7 @@ def look_into(inventory: Inventory, advance: Advance = _ignore) -> Inspection:
     return Inspection(inventory, inspect_report(inventory, found, digests))
 
 
-def compare(before: Inventory, after: Inventory, advance: Advance = _ignore) -> Diff:
+def compare(before: Inventory, after: Inventory, advance: Advance = silent) -> Diff:
     """``diff`` of two inventories that were read already."""
     from sizeforensics.attribution import attribute
     from sizeforensics.matching import match

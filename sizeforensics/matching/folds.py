@@ -42,12 +42,11 @@ def match_folded(pairing: Pairing) -> None:
         for scaled in scaled_weights(pairing, side, set(norms)):
             rivals = norms[len(scaled.factors)]
             found = _find_norm(scaled, rivals)
-            if found is None:
-                if scaled.plain:
-                    without_norm.append(scaled)
-            else:
+            if found is not None:
                 rivals.remove(found)
                 _place(vectors, scaled, found)
+            elif scaled.plain:
+                without_norm.append(scaled)
     for scaled in without_norm:
         if pairing.is_free(scaled.source) and pairing.is_free(scaled.target):
             words = f"scaled per channel of axis {scaled.axis}{_cast_words(scaled)}"
