@@ -1,0 +1,138 @@
+"""The verbs that look at models: ``diff``, ``inspect`` and ``map``."""
+
+from __future__ import annotations
+
+import click
+
+from sizeforensics import terminal
+from sizeforensics.cli import options, output
+
+
+@click.command(
+    epilog=options.examples(
+        "sizeforensics diff model.pt model.onnx",
+        "sizeforensics diff model.pt model.onnx -v --filter cause=dtype",
+        "sizeforensics diff model.pt model.onnx --tensor model.0.conv.weight",
+        "sizeforensics diff old.onnx new.onnx --format json | jq .delta_bytes",
+    ),
+)
+@click.argument("before", type=options.model)
+@click.argument("after", type=options.model)
+@options.verbose
+@click.option(
+    "--sort", type=click.Choice(["delta", "before", "after", "name"]), default="delta",
+    show_default=True, help="Order of causes and tensors.",
+)  # fmt: skip
+@options.min_bytes
+@options.wanted
+@click.option(
+    "--tensor", metavar="NAME", default=None,
+    help="Tell the whole story of one tensor instead: both places, transformation, proof, bytes.",
+)  # fmt: skip
+@options.form
+@options.outputs
+@options.figure
+@options.table
+@options.force
+@options.debug
+def diff(
+    *, before: str, after: str, verbose: bool, sort: str, min_bytes: str, wanted: str,
+    tensor: str | None, form: str, outputs: tuple[str, ...], figure: str, table: str, force: bool,
+) -> None:  # fmt: skip
+    """Why is AFTER bigger, or smaller, than BEFORE?
+
+    The first line is the answer. Below it every byte of the difference has a cause, signed, and
+    they add up from the one size to the other exactly. A tensor is recognised by its content: the
+    line with the check mark says how much of the tensor data was compared bit for bit.
+    """
+    view = output.view_of(verbose, sort, min_bytes, wanted)
+    output.check_outputs(outputs, force)
+    from sizeforensics import api, formats
+
+    inventories = formats.read(before), formats.read(after)
+    with terminal.progress(sum(map(output.payload, inventories))) as advance:
+        report = api.compare(*inventories, advance).report
+    output.deliver(report, form, outputs, force, figure=figure, table=table)
+    if form == "table":
+        from sizeforensics.report import console
+        from sizeforensics.report.story import story
+
+        output.warn(report.warnings)
+        output.write(
+            [console.diff(report, view) if tensor is None else story(report, tensor, view)]
+        )
+
+
+@click.command(
+    epilog=options.examples(
+        "sizeforensics inspect model.pt",
+        "sizeforensics inspect model.onnx -v",
+        "sizeforensics inspect model.onnx --format json | jq '.findings[]'",
+    ),
+)
+@click.argument("model", type=options.model)
+@options.verbose
+@click.option(
+    "--sort", type=click.Choice(["size", "name"]), default="size", show_default=True,
+    help="Order of tensors.",
+)  # fmt: skip
+@options.min_bytes
+@options.wanted
+@options.form
+@options.outputs
+@options.figure
+@options.force
+@options.debug
+def inspect(
+    *, model: str, verbose: bool, sort: str, min_bytes: str, wanted: str, form: str,
+    outputs: tuple[str, ...], figure: str, force: bool,
+) -> None:  # fmt: skip
+    """Where do MODEL's bytes go, and what of it is waste?
+
+    Bytes by role with their sum, element types, operators, what could be saved and how, and the
+    largest tensors. JSON has every tensor with the digest of its elements.
+    """
+    view = output.view_of(verbose, sort, min_bytes, wanted)
+    output.check_outputs(outputs, force)
+    from sizeforensics import api, formats
+
+    inventory = formats.read(model)
+    with terminal.progress(output.payload(inventory)) as advance:
+        report = api.look_into(inventory, advance).report
+    output.deliver(report, form, outputs, force, figure=figure)
+    if form == "table":
+        from sizeforensics.report import console
+
+        output.warn(report.warnings)
+        output.write([console.inspect(report, view)])
+
+
+@click.command(
+    "map",
+    short_help="Every span of MODEL: start, end, what it is, whose it is.",
+    epilog=options.examples(
+        "sizeforensics map model.pt | less",
+        "sizeforensics map model.onnx --format csv > spans.csv",
+    ),
+)
+@click.argument("model", type=options.model)
+@options.map_format
+@options.outputs
+@options.force
+@options.debug
+def map_(*, model: str, form: str, outputs: tuple[str, ...], force: bool) -> None:
+    """Every span of MODEL: where it starts and ends, what it is, whose it is.
+
+    The spans of a file neither overlap nor leave gaps; bytes that nothing accounts for are spans
+    with the role 'unclaimed'.
+    """
+    output.check_outputs(outputs, force, spans=True)
+    from sizeforensics import formats
+
+    inventory = formats.read(model)
+    output.deliver(inventory, form, outputs, force)
+    if form == "table":
+        from sizeforensics.report import console, rows
+
+        output.warn(rows.warnings_of(inventory))
+        output.write(console.spans(inventory))
