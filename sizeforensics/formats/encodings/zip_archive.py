@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass, field
+from array import array
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +41,8 @@ _DESCRIPTOR = struct.Struct("<4s3I")  # 4.3.9, with the signature that 4.3.9.3 m
 _DESCRIPTOR_SIGNATURE = b"PK\x07\x08"
 _SMALL_RECORD = 1 << 20
 _SMALL_ARCHIVE = 128 << 20
-_READ_AHEAD = 4096
+_HEADERS_AHEAD, _RECORDS_AHEAD = 1 << 12, 1 << 16
+_DEFERRED = (0, 0, 0)  # CRC and sizes of a record whose descriptor has them, as miniz writes it
 
 SUBJECTS = (
     "record headers", "record padding", "archive directory", "end records", "archive comment",
@@ -149,7 +151,7 @@ class _Records:
         self.end = end
         self.notes = Notes()
         self.framing = _Framing()
-        self._reader = _Reader(source)
+        self._reader = _Reader(source, _HEADERS_AHEAD)
 
     def read(self, rows: list[Row]) -> tuple[Entry, ...]:
         """The records in the order of ``rows``; raises Corrupt where two of them overlap."""
@@ -163,57 +165,68 @@ class _Records:
             if row.header < position:
                 raise corrupt(self.source, row.header, f"record {row.name!r} after {position:#x}",
                               "one that overlaps the record before it")  # fmt: skip
-            self._claim_gap(position, row.header, _BETWEEN if entries else _BEFORE)
+            if row.header > position:
+                self._claim_gap(position, row.header, _BETWEEN if entries else _BEFORE)
             entry = entries[index] = self._read_local(row, index, limit)
             position = self._claim_descriptor(entry, index, limit)
-            self.framing.add(row.start, row.end, _DIRECTORY, index, [
-                (first, last, _UNKNOWN_FIELD) for first, last in row.unknown
-            ])  # fmt: skip
+            self._claim_row(row, index)
         self._claim_gap(position, self.end.directory_start, _BETWEEN if entries else _BEFORE)
-        for row in rows:
-            self._note_row(row)
         return tuple(entries[index] for index in range(len(rows)))
 
     def _read_local(self, row: Row, index: int, limit: int) -> Entry:
         """The local header (4.3.7), compared with the directory, and where the data begin."""
-        fixed = self._reader.read(row.header, _LOCAL.size)
-        local = _Local(*_LOCAL.unpack(fixed))
-        if local.signature != LOCAL_SIGNATURE:
+        data, at = self._reader.look(row.header, _LOCAL.size)
+        local = _LOCAL.unpack_from(data, at)
+        signature, _, flags, method, _, _, crc, stored, nbytes, len_name, len_extra = local
+        if signature != LOCAL_SIGNATURE:
             raise corrupt(self.source, row.header, f"the local header of record {row.name!r}",
-                          repr(local.signature))  # fmt: skip
-        ofs_extra = row.header + _LOCAL.size + local.len_name
-        start = ofs_extra + local.len_extra
+                          repr(signature))  # fmt: skip
+        ofs_extra = row.header + _LOCAL.size + len_name
+        start = ofs_extra + len_extra
         if start + row.stored > limit:
             raise corrupt(
                 self.source, row.header,
                 f"record {row.name!r} to end before the next record or directory at {limit:#x}",
                 f"data at [{start:#x}, {start + row.stored:#x})",
             )
-        names = self._reader.read(row.header + _LOCAL.size, local.len_name + local.len_extra)
-        extra = names[local.len_name :]
+        data, at = self._reader.look(row.header + _LOCAL.size, len_name + len_extra)
+        raw_name = data[at : at + len_name]
+        extra = data[at + len_name : at + len_name + len_extra]
+        zip64 = self._claim_header(row, index, ofs_extra, extra)
+        said = (flags, method, crc, stored, nbytes)
+        if raw_name != row.raw_name or said != (row.flags, row.method, *_DEFERRED):
+            self._compare(said, raw_name, zip64, row)
+        return Entry(row.name, row.raw_name, row.method, row.flags, row.crc, start,
+                     start + row.stored, row.nbytes, row.header)  # fmt: skip
+
+    def _claim_header(self, row: Row, index: int, ofs_extra: int, extra: bytes) -> bytes:
+        """Claim a local header, its extra fields by what they hold; the data of the ZIP64 field."""
         zip64 = b""
-        special = []
+        start = row.header
         for ident, first, last in extra_fields(extra):
             if ident == ZIP64_FIELD:
                 zip64 = extra[first:last]
             elif ident == PADDING_FIELD or ident not in KNOWN_FIELDS:
                 subject = _special_subject(ident, extra[first:last])
-                special.append((ofs_extra + first, ofs_extra + last, subject))
+                self.framing.add(start, ofs_extra + first, _HEADERS, index)
+                self.framing.add(ofs_extra + first, ofs_extra + last, subject, index)
+                start = ofs_extra + last
                 if subject != _PADDING:
                     self.notes.count("hold unregistered data in a local extra field", row.name)
-        self.framing.add(row.header, start, _HEADERS, index, special)
-        self._compare(local, names[: local.len_name], zip64, row)
-        return Entry(row.name, row.raw_name, row.method, row.flags, row.crc, start,
-                     start + row.stored, row.nbytes, row.header)  # fmt: skip
+        self.framing.add(start, ofs_extra + len(extra), _HEADERS, index)
+        return zip64
 
-    def _compare(self, local: _Local, raw_name: bytes, zip64: bytes, row: Row) -> None:
+    def _compare(
+        self, said: tuple[int, int, int, int, int], raw_name: bytes, zip64: bytes, row: Row
+    ) -> None:
+        flags, method, *sizes = said
         if raw_name != row.raw_name:
             self.notes.count("have another name in the local header", row.name)
-        if local.method != row.method:
+        if method != row.method:
             self.notes.count("have another method in the local header", row.name)
-        if local.flags != row.flags:
+        if flags != row.flags:
             self.notes.count("have other flags in the local header", row.name)
-        if not _sizes_agree(local, zip64, row):
+        if not _sizes_agree(flags, *sizes, zip64, row):
             self.notes.count("have other sizes or another CRC in the local header", row.name)
 
     def _claim_descriptor(self, entry: Entry, index: int, limit: int) -> int:
@@ -224,7 +237,9 @@ class _Records:
         """
         if not entry.flags & DESCRIPTOR_FOLLOWS:
             return entry.end
-        data = self._reader.read(entry.end, min(24, limit - entry.end))
+        length = min(24, limit - entry.end)
+        data, at = self._reader.look(entry.end, length)
+        data = data[at : at + length]
         if data == _usual_descriptor(entry):
             self.framing.add(entry.end, limit, _HEADERS, index)
             return limit
@@ -242,7 +257,8 @@ class _Records:
         if start >= end:
             return
         self.framing.add(start, end, subject)
-        hidden = self._reader.read(start, min(4, end - start)) == LOCAL_SIGNATURE
+        data, at = self._reader.look(start, min(4, end - start))
+        hidden = data.startswith(LOCAL_SIGNATURE, at)
         self.notes.count(
             f"belong to no record the directory lists ({SUBJECTS[subject]})",
             f"{end - start:,} bytes at {start:#x}"
@@ -265,26 +281,18 @@ class _Records:
         if end.inside_comment:
             self.notes.say("the end record lies inside the comment of another, which is ignored")
 
-    def _note_row(self, row: Row) -> None:
-        name = row.name
-        if not name or name[0] == "/" or ".." in name or "\\" in name or visible(name) != name:
-            self.notes.count("have a name that is no plain relative path", name)
+    def _claim_row(self, row: Row, index: int) -> None:
+        """Claim the record's entry in the directory, and say what is odd about it."""
+        name, start = row.name, row.start
+        for first, last in row.unknown:
+            self.framing.add(start, first, _DIRECTORY, index)
+            self.framing.add(first, last, _UNKNOWN_FIELD, index)
+            start = last
+        self.framing.add(start, row.end, _DIRECTORY, index)
         if row.unknown:
             self.notes.count("hold unregistered data in an extra field of the directory", name)
-
-
-class _Local(NamedTuple):
-    signature: bytes
-    version: int
-    flags: int
-    method: int
-    time: int
-    date: int
-    crc: int
-    stored: int
-    nbytes: int
-    len_name: int
-    len_extra: int
+        if not name or name[0] == "/" or ".." in name or "\\" in name or visible(name) != name:
+            self.notes.count("have a name that is no plain relative path", name)
 
 
 def _special_subject(ident: int, data: bytes) -> int:
@@ -293,15 +301,17 @@ def _special_subject(ident: int, data: bytes) -> int:
     return _FAKE_PADDING if data.strip(b"Z") else _PADDING
 
 
-def _sizes_agree(local: _Local, zip64: bytes, row: Row) -> bool:
+def _sizes_agree(  # noqa: PLR0917 - in the order of the header
+    flags: int, crc: int, stored: int, nbytes: int, zip64: bytes, row: Row
+) -> bool:
     """Whether a local header says what the directory says, or leaves it to the descriptor."""
-    if local.flags & DESCRIPTOR_FOLLOWS and local.crc in (0, row.crc):
+    if flags & DESCRIPTOR_FOLLOWS and crc in (0, row.crc):
         # 4.4.4 asks for zeros, which miniz writes; others write the sizes or 0xFFFFFFFF.
-        return local.stored in (0, row.stored, FULL_32) and local.nbytes in (0, row.nbytes, FULL_32)
+        return stored in (0, row.stored, FULL_32) and nbytes in (0, row.nbytes, FULL_32)
     values = list(struct.unpack_from(f"<{len(zip64) // 8}Q", zip64))
-    nbytes = values.pop(0) if local.nbytes == FULL_32 and values else local.nbytes
-    stored = values.pop(0) if local.stored == FULL_32 and values else local.stored
-    return (local.crc, stored, nbytes) == (row.crc, row.stored, row.nbytes)
+    nbytes = values.pop(0) if nbytes == FULL_32 and values else nbytes
+    stored = values.pop(0) if stored == FULL_32 and values else stored
+    return (crc, stored, nbytes) == (row.crc, row.stored, row.nbytes)
 
 
 def _usual_descriptor(entry: Entry) -> bytes | None:
@@ -334,20 +344,21 @@ def _check_contents(archive: Archive, limits: Limits, notes: Notes) -> None:
             f"records that inflate to {inflated:,} bytes",
         )
     everything = sum(entry.nbytes for entry in archive.entries) <= _SMALL_ARCHIVE
+    reader = _Reader(archive.source, _RECORDS_AHEAD)
     for entry in archive.entries:
         crc = entry.crc
-        if everything or entry.nbytes <= _SMALL_RECORD:
-            crc = _checksum(archive, entry)
+        if entry.method == STORED and entry.nbytes <= _SMALL_RECORD:
+            data, at = reader.look(entry.start, entry.nbytes)
+            crc = zlib.crc32(memoryview(data)[at : at + entry.nbytes])
+        elif everything or entry.nbytes <= _SMALL_RECORD:
+            crc = _checksum(archive.content(entry))
         if entry.crc == 0 and entry.nbytes:
             notes.count("carry a zero CRC", entry.name)
         elif crc != entry.crc:
             notes.count("carry a wrong CRC", entry.name)
 
 
-def _checksum(archive: Archive, entry: Entry) -> int:
-    if entry.method == STORED and entry.nbytes <= _SMALL_RECORD:
-        return zlib.crc32(archive.source.read(entry.start, entry.end))
-    content = archive.content(entry)
+def _checksum(content: Source) -> int:
     crc = 0
     for block in content.blocks(0, content.size):
         crc = zlib.crc32(block.data, crc)
@@ -355,45 +366,36 @@ def _checksum(archive: Archive, entry: Entry) -> int:
 
 
 class _Reader:
-    """Small reads in ascending order, several of them from one ``pread`` where records are small."""
+    """Small reads in ascending order, many of them from one ``pread`` where records are small."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, ahead: int) -> None:
         self.source = source
+        self.ahead = ahead
         self._start = 0
         self._data = b""
 
-    def read(self, start: int, length: int) -> bytes:
+    def look(self, start: int, length: int) -> tuple[bytes, int]:
+        """(data, place in it) of at least ``length`` bytes from ``start`` of the source."""
         at = start - self._start
         if at < 0 or at + length > len(self._data):
-            ahead = min(_READ_AHEAD, self.source.size - start)
+            ahead = min(self.ahead, self.source.size - start)
             self._data = self.source.read(start, start + max(length, ahead))
             self._start, at = start, 0
-        return self._data[at : at + length]
+        return self._data, at
 
 
-@dataclass(slots=True)
 class _Framing:
     """Collects framing in any order."""
 
-    _rows: list[tuple[int, int, int, int]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._rows = array("q")
 
-    def add(
-        self,
-        start: int,
-        end: int,
-        subject: int,
-        entry: int = _ARCHIVE,
-        special: list[tuple[int, int, int]] | None = None,
-    ) -> None:
-        """``[start, end)``, in which ``special`` are ranges with a subject of their own."""
-        for first, last, other in special or ():
-            self._rows.append((start, first, subject, entry))
-            self._rows.append((first, last, other, entry))
-            start = last
-        self._rows.append((start, end, subject, entry))
+    def add(self, start: int, end: int, subject: int, entry: int = _ARCHIVE) -> None:
+        """``[start, end)``; an empty range is dropped."""
+        if end > start:
+            self._rows.extend((start, end, subject, entry))
 
     def finish(self) -> Framing:
         rows = np.array(self._rows, dtype=np.int64).reshape(-1, 4)
-        rows = rows[rows[:, 1] > rows[:, 0]]
         rows = rows[np.argsort(rows[:, 0], kind="stable")]
         return Framing(rows[:, 0], rows[:, 1], rows[:, 2].astype(np.uint8), rows[:, 3])

@@ -112,7 +112,6 @@ def _read_row(source: Source, end: End, data: bytes, at: int) -> Row:
         raise corrupt(source, start, "a directory entry inside the directory",
                       f"one that ends {stop - len(data):,} bytes after it")  # fmt: skip
     raw_name = data[at + _CENTRAL.size : ofs_extra]
-    sizes = Sizes(nbytes, stored, header, disk)
     unknown: list[tuple[int, int]] = []
     if len_extra or FULL_32 in (stored, nbytes, header):
         base = end.directory_start + ofs_extra
@@ -123,14 +122,15 @@ def _read_row(source: Source, end: End, data: bytes, at: int) -> Row:
                 zip64 = extra[first:last]
             elif ident not in KNOWN_FIELDS:
                 unknown.append((base + first, base + last))
-        sizes = _widen(source, start, sizes, zip64)
+        sizes = Sizes(nbytes, stored, header, disk)
+        nbytes, stored, header, disk = _widen(source, start, sizes, zip64)
     row = Row(
-        _text(raw_name, flags), raw_name, flags, method, crc, sizes.stored, sizes.nbytes,
-        sizes.header + end.shift, start, end.directory_start + stop, tuple(unknown),
+        _text(raw_name, flags), raw_name, flags, method, crc, stored, nbytes, header + end.shift,
+        start, end.directory_start + stop, tuple(unknown),
     )
-    if sizes.disk:
+    if disk:
         raise Unsupported(source.path, source.origin() + start, f"record {row.name!r} on disk 0",
-                          f"disk {sizes.disk}")  # fmt: skip
+                          f"disk {disk}")  # fmt: skip
     _check_row(source, end, row)
     return row
 
@@ -159,12 +159,12 @@ def _widen(source: Source, start: int, short: Sizes, zip64: bytes) -> Sizes:
 
 
 def _check_row(source: Source, end: End, row: Row) -> None:
-    where = source.origin() + row.start
     if row.flags & (_ENCRYPTED | _MASKED):
-        raise Unsupported(source.path, where, f"record {row.name!r} in the clear", "encryption")
+        raise Unsupported(source.path, source.origin() + row.start,
+                          f"record {row.name!r} in the clear", "encryption")  # fmt: skip
     if row.method not in (STORED, DEFLATED):
-        raise Unsupported(source.path, where, f"record {row.name!r} stored or deflated",
-                          f"compression method {row.method}")  # fmt: skip
+        raise Unsupported(source.path, source.origin() + row.start,
+                          f"record {row.name!r} stored or deflated", f"compression method {row.method}")  # fmt: skip
     if row.header + _LOCAL_BYTES + row.stored > end.directory_start:
         raise corrupt(
             source, row.start,
