@@ -177,6 +177,7 @@ def _factors(
     if length < 2:
         return None  # one element per channel has a factor whatever it is
     roundoff = ROUNDOFF[target.tensor.dtype.name]
+
     factors: list[Vector] = []
     worst = most_roundings = 0.0
     # The first channel alone refuses nearly every wrong candidate.
@@ -240,12 +241,13 @@ def _row_factors(
         error = rows * factors.astype(rows.dtype)
         error -= wanted
         np.abs(error, out=error)
-        bound = np.abs(wanted)
-        heights = np.abs(peaks * factors)
+        worst = float(error.max())
         # Next to its channel's peak an element may lose all but the last bits.
-        bound += (heights * 2.0**-10).astype(bound.dtype)
-        bound *= bound.dtype.type(roundoff)
-        if not np.all(error <= ROUNDINGS * bound) or not np.all(np.isfinite(factors)):
-            return None
-        roundings = float(np.nanmax(np.where(bound > 0, error / bound, 0)))
-    return factors[:, 0], roundings, float(error.max())
+        floor = (np.abs(peaks * factors) * 2.0**-10).astype(wanted.dtype)
+        size = np.abs(wanted)
+        size += np.maximum(floor, np.finfo(size.dtype).tiny)  # of a channel of zeros too
+        error /= size
+        roundings = float(error.max()) / roundoff
+    if not roundings <= ROUNDINGS or not np.all(np.isfinite(factors)):
+        return None
+    return factors[:, 0], roundings, worst

@@ -219,14 +219,14 @@ class _Records:
     def _compare(
         self, said: tuple[int, int, int, int, int], raw_name: bytes, zip64: bytes, row: Row
     ) -> None:
-        flags, method, *sizes = said
+        flags, method, crc, stored, nbytes = said
         if raw_name != row.raw_name:
             self.notes.count("have another name in the local header", row.name)
         if method != row.method:
             self.notes.count("have another method in the local header", row.name)
         if flags != row.flags:
             self.notes.count("have other flags in the local header", row.name)
-        if not _sizes_agree(flags, *sizes, zip64, row):
+        if not _sizes_agree(flags, crc, stored, nbytes, zip64, row):
             self.notes.count("have other sizes or another CRC in the local header", row.name)
 
     def _claim_descriptor(self, entry: Entry, index: int, limit: int) -> int:
