@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sizeforensics import collector
 from sizeforensics.errors import InputError
 from sizeforensics.escape import visible
 from sizeforensics.fingerprints import Advance, silent
@@ -73,11 +74,12 @@ def look_into(inventory: Inventory, advance: Advance = silent) -> Inspection:
     from sizeforensics.fingerprints import fingerprints
     from sizeforensics.views import cover
 
-    coverage = cover(inventory)
-    prints = fingerprints(inventory, coverage, advance)
-    digests = [known.digest.hex() if known else None for known in prints]
-    found = findings.find(inventory, coverage, prints)
-    return Inspection(inventory, inspect_report(inventory, found, digests))
+    with collector.paused():
+        coverage = cover(inventory)
+        prints = fingerprints(inventory, coverage, advance)
+        digests = [known.digest.hex() if known else None for known in prints]
+        found = findings.find(inventory, coverage, prints)
+        return Inspection(inventory, inspect_report(inventory, found, digests))
 
 
 def compare(before: Inventory, after: Inventory, advance: Advance = silent) -> Diff:
@@ -85,8 +87,9 @@ def compare(before: Inventory, after: Inventory, advance: Advance = silent) -> D
     from sizeforensics.attribution import attribute
     from sizeforensics.matching import match
 
-    ledger = attribute(before, after, match(before, after, advance))
-    return Diff(diff_report(before, after, ledger))
+    with collector.paused():
+        ledger = attribute(before, after, match(before, after, advance))
+        return Diff(diff_report(before, after, ledger))
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -6,7 +6,6 @@ or usage, 3 a defect of this program, 130 interrupted, 141 the reader of stdout 
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -46,8 +45,6 @@ def main() -> None:
 
 def _settle() -> None:
     """Spare a process of its own what it gains nothing from; a host's settings are its own."""
-    # Looking for cycles among a million objects that all stay takes a seventh of the time.
-    gc.set_threshold(200_000, 50, 1000)
     # Only vectors are multiplied; starting threads for matrices costs more than all of that.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

@@ -11,9 +11,6 @@ build its container, and a reference through the memo owns only its own two to f
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - it is a class
@@ -82,25 +79,9 @@ def load_first(source: Source, start: int, end: int, limits: Limits = DEFAULT_LI
     return load(source, start, end, limits)
 
 
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Keep Python from looking for garbage, again and again, among values that are all in use.
-
-    It would take two thirds of the time of reading a pickle of many containers.
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
-
-
 def _pickle(machine: Machine) -> Pickle:
     """Run the whole pickle."""
-    with collector_paused():
-        root = _run(machine)
+    root = _run(machine)
     if machine.stack or machine.marks:
         machine.odd("pickle leaves values on the stack that nothing uses")
     if machine.framed and machine.position < machine.stop:

@@ -6,7 +6,6 @@ is elided, and all names together grow with the pickle.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sizeforensics.escape import one_line
@@ -19,6 +18,7 @@ ROOT = "root"
 _DEEPEST = 64  # containers inside each other that are named one by one
 _LONGEST_PREFIX = 2_000  # characters of a container's name that its tensors repeat
 _LONGEST_PART = 200  # characters of one key in it
+MOST_ODDITIES = 100
 
 
 class Path(NamedTuple):
@@ -33,12 +33,27 @@ class Path(NamedTuple):
     depth: int
 
 
-class Names:
-    """Makes the names of one pickle; ``warn`` is told of those that are no text."""
+class Oddities:
+    """What makes no sense in a pickle, one line each, as many as are worth listing."""
 
-    def __init__(self, pickle: Pickle, warn: Callable[[str], None]) -> None:
+    def __init__(self) -> None:
+        self.listed: dict[str, None] = {}
+        self.unseen = 0
+
+    def add(self, text: str) -> None:
+        """One oddity, in words that follow ``pickle``."""
+        if len(self.listed) < MOST_ODDITIES:
+            self.listed.setdefault(one_line(f"pickle {text}"))
+        else:
+            self.unseen += 1
+
+
+class Names:
+    """Makes the names of one pickle; those that are no text are ``oddities``."""
+
+    def __init__(self, pickle: Pickle, oddities: Oddities) -> None:
         self.pickle = pickle
-        self.warn = warn
+        self.oddities = oddities
         self.letters = (16 << 20) + 8 * pickle.size  # characters that may still be spent
 
     def child(self, path: Path, kind: str, text: str, *, few: bool) -> Path:
@@ -86,7 +101,7 @@ class Names:
         try:
             key.encode()
         except UnicodeEncodeError:
-            self.warn("has names that are not Unicode text (shown with escapes)")
+            self.oddities.add("has names that are not Unicode text (shown with escapes)")
             return str(key.encode("utf-8", "backslashreplace").decode())
         return str(key)
 

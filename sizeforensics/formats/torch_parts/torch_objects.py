@@ -17,7 +17,6 @@ import numpy.typing as npt
 from sizeforensics.dtypes import DType
 from sizeforensics.escape import one_line
 from sizeforensics.formats.encodings.pickle_claims import Claims
-from sizeforensics.formats.encodings.pickle_stream import collector_paused
 from sizeforensics.formats.encodings.pickle_values import (
     BigInt,
     Bytes,
@@ -32,7 +31,7 @@ from sizeforensics.formats.encodings.pickle_values import (
 )
 from sizeforensics.formats.torch_parts.pickle_globals import suspicious
 from sizeforensics.formats.torch_parts.torch_functions import FUNCTIONS
-from sizeforensics.formats.torch_parts.torch_names import ROOT, Names, Path
+from sizeforensics.formats.torch_parts.torch_names import MOST_ODDITIES, ROOT, Names, Oddities, Path
 from sizeforensics.formats.torch_parts.torch_rebuild import (
     Description,
     Payload,
@@ -40,7 +39,6 @@ from sizeforensics.formats.torch_parts.torch_rebuild import (
     Quantizer,
     Rebuilder,
     StorageRef,
-    storage_ref,
     storage_view,
 )
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
@@ -55,7 +53,6 @@ STORAGES = "tensors"
 the keys tensors are stored under; of the elements of numpy arrays and of torch's storages."""
 
 _MOST_ALIASES = 100_000  # second and later names of tensors that are listed
-_MOST_WARNINGS = 100
 _MOST_TOP_LEVEL = 4_096  # entries of the root that are owners and subjects one by one
 _MOST_SUBJECTS = 64  # entries of a dict in one of them that are subjects one by one
 
@@ -122,9 +119,8 @@ def read_objects(
     ``persistent`` says which tensor a persistent id on its own is; by default the storage it names.
     """
     walk = _Walk(pickle, limits, persistent)
-    with collector_paused():
-        walk.run()
-        tiling = walk.claims.tile(pickle.size)
+    walk.run()
+    tiling = walk.claims.tile(pickle.size)
     return Objects(
         walk.tensors, walk.modules, walk.storages(), walk.all_warnings(), walk.claims.names,
         walk.claims.subjects, tiling.starts, tiling.ends, tiling.roles, tiling.owners,
@@ -160,12 +156,11 @@ class _Walk:
         self.claims = Claims()
         self.tensors: list[PickledTensor] = []
         self.modules: list[PickledModule] = []
-        self.warnings: dict[str, None] = {}
-        self.unseen_warnings = 0
+        self.oddities = Oddities()
         self.seen: set[int] = set()
         self.payloads: set[int] = set()
         self.aliases = 0
-        self.names = Names(pickle, self.warn)
+        self.names = Names(pickle, self.oddities)
 
     def run(self) -> None:
         tasks = [self.root()]
@@ -362,13 +357,11 @@ class _Walk:
     ) -> tuple[int, Sequence[_Task]]:
         """List the tensors of one description; its owner, and the attributes to be expanded."""
         tasks: Sequence[_Task] = ()
-        if self.first(value):
-            path = Path(name, name, DESCRIPTIONS, place.path.scope, "buffer", place.path.depth + 1)
-        else:
-            path = None
+        new = self.first(value)
+        if not new:
             self.aliases += 1
             if self.aliases > _MOST_ALIASES:
-                self.warn("refers to tensors more often than is listed")
+                self.oddities.add("refers to tensors more often than is listed")
                 return place.owner, ()
         owner = self.claims.owner(name, DESCRIPTIONS)
         for view in found.views:
@@ -378,10 +371,11 @@ class _Walk:
                 view.requires_grad, view.quantizer, not view.problem,
             ))  # fmt: skip
             if view.problem:
-                self.warn(f"describes tensor {name + view.suffix}, but {view.problem}")
+                self.oddities.add(f"describes tensor {name + view.suffix}, but {view.problem}")
             elif type(view.storage) is Payload:
                 self.claim_payload(view.storage, name)
-        if path is not None and found.states:
+        if new and found.states:
+            path = Path(name, name, DESCRIPTIONS, place.path.scope, "buffer", place.path.depth + 1)
             tasks = tuple((state, _Place(path, owner, coarse=True)) for state in found.states)
         return owner, tasks
 
@@ -449,7 +443,7 @@ class _Walk:
                 record.hooks[key] = len(members)
             yield from self.entry(*entry, attributes)
 
-    # -- warnings and the rest ---------------------------------------------------------------------
+    # -- oddities and the rest ---------------------------------------------------------------------
 
     def check_keys(self, entries: DictValue) -> None:
         """Warn of duplicate keys. Only strings are hashed, whose hashes a file cannot foresee."""
@@ -463,13 +457,7 @@ class _Walk:
         if repeated is None:
             repeated = next((a for a, b in pairwise(numbers) if a == b), None)
         if repeated is not None:
-            self.warn(f"stores key {self.names.text(repeated)} of a dict more than once; the last one counts")
-
-    def warn(self, text: str) -> None:
-        if len(self.warnings) < _MOST_WARNINGS:
-            self.warnings.setdefault(one_line(f"pickle {text}"))
-        else:
-            self.unseen_warnings += 1
+            self.oddities.add(f"stores key {self.names.text(repeated)} of a dict more than once; the last one counts")
 
     def all_warnings(self) -> list[str]:
         """Oddities of the stream, what could do harm where it is loaded, and what makes no sense."""
@@ -480,17 +468,17 @@ class _Walk:
         ]  # fmt: skip
         shown = [
             one_line(f"pickle refers to callable {path} (shown as data, never called)")
-            for path in harmful[:_MOST_WARNINGS]
+            for path in harmful[:MOST_ODDITIES]
         ]
-        unseen = self.unseen_warnings + len(harmful) - len(shown)
+        unseen = self.oddities.unseen + len(harmful) - len(shown)
         rest = [f"pickle has {unseen:,} more oddities that are not listed"] if unseen else []
-        return [*pickle.oddities, *shown, *self.warnings, *rest]
+        return [*pickle.oddities, *shown, *self.oddities.listed, *rest]
 
     def storages(self) -> list[StorageRef]:
         """Every storage the pickle names, by key, the first description of each."""
         found: dict[str, StorageRef] = {}
         for persistent in self.pickle.persistent_ids:
-            storage = storage_ref(persistent)
+            storage = self.rebuilder.storage(persistent)
             if storage is not None:
                 found.setdefault(storage.key, storage)
         return list(found.values())

@@ -208,6 +208,7 @@ class Rebuilder:
         self.persistent = persistent
         self.limits = limits
         self.rank = limits.tensor_rank
+        self.storages: dict[PersistentId, StorageRef | None] = {}
         self.embedded: dict[int, tuple[StorageRef, Payload] | None] = {}
         self.parts: dict[Call, Description] = {}
         self.depth = 0
@@ -266,7 +267,7 @@ class Rebuilder:
     ) -> View:  # fmt: skip
         """A view of a storage, checked against what the storage declares."""
         shape, strides = self.dimensions(size), self.dimensions(stride)
-        ref = storage_ref(storage) if type(storage) is PersistentId else None
+        ref = self.storage(storage) if type(storage) is PersistentId else None
         place: StorageRef | Payload | None = ref
         if type(storage) is Call:
             inside = self.storage_in_bytes(storage)
@@ -290,6 +291,13 @@ class Rebuilder:
             "", "", dtype or UNKNOWN, shape or (), strides or (),
             offset if type(offset) is int else 0, place, grad is True, quantizer, problem,
         )  # fmt: skip
+
+    def storage(self, persistent: PersistentId) -> StorageRef | None:
+        """``storage_ref``, made once: it is asked for by the tensor and for the list of storages."""
+        found = self.storages.get(persistent)
+        if found is None:
+            found = self.storages[persistent] = storage_ref(persistent)
+        return found
 
     def storage_in_bytes(self, call: Call) -> tuple[StorageRef, Payload] | None:
         """The storage that a call of ``_load_from_bytes`` would have read, and where it lies."""
