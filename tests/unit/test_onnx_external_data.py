@@ -274,7 +274,7 @@ def test_a_range_that_leaves_the_file_claims_nothing(
         w=floats(1),
     )
     assert inventory.tensors[0].storage is None
-    assert "not in a file of 4 bytes" in inventory.warnings[0]
+    assert "reach past the end of a file of 4 bytes" in inventory.warnings[0]
     assert spans(inventory) == [(0, 4, "unclaimed")]
 
 
@@ -283,10 +283,20 @@ def test_a_model_in_memory_has_no_directory() -> None:
     not_read(reader.read(MemorySource("m.onnx", data)), "not a file with a directory")
 
 
-def test_a_missing_file_is_one_warning_and_a_count(tmp_path: Path) -> None:
-    tensors = [external(f"t{at}", 1, location="w", offset=4 * at, length=4) for at in range(9)]
+def test_a_missing_file_is_one_warning(tmp_path: Path) -> None:
+    tensors = [
+        external(f"t{at}", 1, location="v" if at > 6 else "w", offset=4 * at, length=4)
+        for at in range(9)
+    ]
     inventory = read(tmp_path, *tensors)
     assert len(inventory.tensors) == 9
+    assert [line.partition("(")[2] for line in inventory.warnings] == [
+        "location 'w', 7 tensors, 't0' the first)", "location 'v', 2 tensors, 't7' the first)",
+    ]
+
+
+def test_of_many_missing_files_a_few_are_said_and_the_others_counted(tmp_path: Path) -> None:
+    inventory = read(tmp_path, *(external(f"t{at}", 1, location=f"w{at}") for at in range(9)))
     assert inventory.warnings[-1].endswith("6 more: external data not read: no such file or directory")
 
 

@@ -45,6 +45,7 @@ class Shelf:
         self._notes = notes
         self._sidecars = Sidecars(source)
         self._ranges: list[list[_Range]] = []
+        self._not_read: dict[tuple[str, str], list[str]] = {}
         self._placed: list[_Placed] = []
         self.storages: list[Storage] = []
 
@@ -80,8 +81,7 @@ class Shelf:
             file = self._sidecars.find(place.location)
             found = self._range(placed, at, place, self._sidecars.files[file].size)
         except NotReadError as why:
-            kind = f"external data not read: {why}"
-            self._notes.add(kind, f"{kind} (location {location[:100]!r}, tensor {name!r})")
+            self._not_read.setdefault((location, str(why)), []).append(name)
             return
         finally:
             self._ranges += [[] for _ in self._sidecars.files[len(self._ranges) :]]
@@ -99,7 +99,7 @@ class Shelf:
         end = place.offset + length
         if end > size:
             raise NotReadError(
-                f"its bytes [{place.offset:#x}, {end:#x}) are not in a file of {size:,} bytes"
+                f"its bytes reach past the end of a file of {size:,} bytes"
             )
         fits = length == expected and resolved.dtype.name != "string"
         if not fits:
@@ -112,11 +112,21 @@ class Shelf:
 
     def finish(self) -> tuple[list[File], list[Tensor]]:
         """The external files, tiled, and the tensors in the order in which they were placed."""
+        self._note_not_read()
         files = [
             self._shelve(number, source, self._ranges[number])
             for number, source in enumerate(self._sidecars.files)
         ]
         return files, [_tensor(placed) for placed in self._placed]
+
+    def _note_not_read(self) -> None:
+        """One warning per file, however many tensors are in it."""
+        for (location, why), names in self._not_read.items():
+            kind = f"external data not read: {why}"
+            tensors = f"tensor {names[0]!r}"
+            if len(names) > 1:
+                tensors = f"{len(names):,} tensors, {names[0]!r} the first"
+            self._notes.add(kind, f"{kind} (location {location[:100]!r}, {tensors})")
 
     def _shelve(self, number: int, source: Source, ranges: list[_Range]) -> File:
         """One storage for each run of bytes that tensors share; a byte is never counted twice."""
