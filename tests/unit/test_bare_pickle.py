@@ -51,6 +51,19 @@ def test_arrays_in_a_dict(protocol: int) -> None:
     assert roles[TENSOR_DATA] >= 96 + 10 + 12
 
 
+@pytest.mark.parametrize(
+    ("literal", "expected"),
+    [(b"\"'a\\0'\"", b"'a\0'"), (b"'\\x00\\n\\\\ab'", b"\0\n\\ab"), (b"'\\\"\\'\\000A'", b"\"'\0A")],
+    ids=["quotes inside", "escapes", "escaped quotes"],
+)
+def test_elements_in_a_literal_of_python_2(literal: bytes, expected: bytes) -> None:
+    data = pickle.dumps({"a": np.frombuffer(expected, "u1")}, 0)
+    start = data.index(b"g5\n(V")
+    end = data.index(b"tp22")
+    inventory = read(data[:start] + b"S" + literal + b"\n" + data[end:])
+    assert elements(inventory, "a") == expected
+
+
 @pytest.mark.parametrize("value", [[], {}, [1, [2, (3,)]], None, 1.5, "text", {"a": {1, 2}}])
 def test_things_without_tensors(value: object) -> None:
     for protocol in (2, 3, 4, 5):

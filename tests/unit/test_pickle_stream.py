@@ -18,7 +18,6 @@ from itertools import pairwise
 import pytest
 
 from sizeforensics.errors import Corrupt, FormatError, LimitExceeded, Truncated
-from sizeforensics.formats.encodings.pickle_opcodes import unescape
 from sizeforensics.formats.encodings.pickle_stream import FIRST_WINDOW, load, load_first
 from sizeforensics.formats.encodings.pickle_values import (
     BigInt,
@@ -33,6 +32,7 @@ from sizeforensics.formats.encodings.pickle_values import (
     Pickle,
     SetValue,
     Text,
+    unescape,
 )
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import MemorySource

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import torch
 
+from sizeforensics import collector
 from sizeforensics.dtypes import DTYPES
-from sizeforensics.formats.encodings.pickle_opcodes import unescape
 from sizeforensics.formats.encodings.pickle_stream import load
-from sizeforensics.formats.encodings.pickle_values import Pickle
+from sizeforensics.formats.encodings.pickle_values import Pickle, unescape
 from sizeforensics.formats.torch_parts.torch_objects import Objects, PickledTensor, read_objects
 from sizeforensics.formats.torch_parts.torch_rebuild import Payload, StorageRef
 from sizeforensics.source import MemorySource
@@ -28,8 +28,9 @@ from sizeforensics.spans import NAMES, PICKLE, ROLES, TENSOR_DATA
 
 
 def read(data: bytes) -> tuple[Pickle, Objects]:
-    found = load(MemorySource("a.pkl", data), 0, len(data))
-    objects = read_objects(found)
+    with collector.paused():  # as when a file is read
+        found = load(MemorySource("a.pkl", data), 0, len(data))
+        objects = read_objects(found)
     check_tiling(found, objects)
     return found, objects
 

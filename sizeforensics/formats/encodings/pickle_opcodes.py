@@ -25,6 +25,7 @@ from sizeforensics.formats.encodings.pickle_values import (
     PersistentId,
     SetValue,
     Text,
+    unescape,
 )
 
 _INT_DIGITS = 4300  # what CPython converts at most (sys.get_int_max_str_digits)
@@ -144,27 +145,6 @@ def _push_byte_string(machine: Machine, start: int, end: int, codec: str) -> Non
 
 
 _BINARY = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-
-
-_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|(\n)|(.))", re.DOTALL)
-_ESCAPED = {
-    b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v",
-    b"\\": b"\\", b"'": b"'", b'"': b'"',
-}  # fmt: skip
-
-
-def unescape(data: bytes) -> bytes:
-    """The bytes that the inside of a Python 2 string literal, as STRING stores it, stands for."""
-
-    def one(match: re.Match[bytes]) -> bytes:
-        hexadecimal, octal, newline, other = match.groups()
-        if hexadecimal:
-            return bytes((int(hexadecimal, 16),))
-        if octal:
-            return bytes((int(octal, 8) & 0xFF,))
-        return b"" if newline else _ESCAPED.get(other, match.group())
-
-    return _ESCAPE.sub(one, data)
 
 
 def _short_binbytes(machine: Machine) -> None:

@@ -11,6 +11,7 @@ memo store that follows is not included (``Pickle.after_memo``).
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -281,3 +282,24 @@ def decode_utf8(data: bytes) -> str:
         return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return data.decode("utf-8", "surrogateescape")
+
+
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|(\n)|(.))", re.DOTALL)
+_ESCAPED = {
+    b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v",
+    b"\\": b"\\", b"'": b"'", b'"': b'"',
+}  # fmt: skip
+
+
+def unescape(data: bytes) -> bytes:
+    """The bytes that the inside of a Python 2 string literal, as STRING stores it, stands for."""
+
+    def one(match: re.Match[bytes]) -> bytes:
+        hexadecimal, octal, newline, other = match.groups()
+        if hexadecimal:
+            return bytes((int(hexadecimal, 16),))
+        if octal:
+            return bytes((int(octal, 8) & 0xFF,))
+        return b"" if newline else _ESCAPED.get(other, match.group())
+
+    return _ESCAPE.sub(one, data)

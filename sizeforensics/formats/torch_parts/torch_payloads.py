@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
-import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from sizeforensics.dtypes import DType
-from sizeforensics.formats.encodings.pickle_values import Pickle
+from sizeforensics.formats.encodings.pickle_values import Pickle, unescape
 from sizeforensics.formats.notes import Notes
 from sizeforensics.formats.torch_parts.byteswap import Swapped
 from sizeforensics.formats.torch_parts.torch_objects import Objects, PickledTensor
@@ -80,7 +78,7 @@ def _array_bytes(
     data = pickle.data[payload.start : payload.end]
     try:
         if payload.codec == "string-escape":
-            data = _unescape(data)
+            data = unescape(data)
         elif payload.codec != "raw":
             # Protocols without bytes write each byte as the character of that number.
             errors = "surrogatepass" if payload.codec == "utf-8" else "strict"
@@ -89,13 +87,3 @@ def _array_bytes(
         return None
     content = MemorySource(source.path, data, source.origin() + origin)
     return little_endian(content, dtype) if payload.big_endian else content
-
-
-def _unescape(data: bytes) -> bytes:
-    """A Python 2 string literal, with or without its quotes."""
-    if data[:1] in (b"'", b'"') and data[-1:] == data[:1]:
-        data = data[1:-1]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about escapes that mean nothing, which are kept
-        decoded, _ = codecs.escape_decode(data)
-    return decoded
