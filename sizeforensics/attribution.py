@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sizeforensics.inventory import Inventory, Record, Tensor
+from sizeforensics.inventory import Inventory, Record
 from sizeforensics.ledger import Ledger, Place, Row
 from sizeforensics.matching import Copy, Fold, Match, Matching, Scale
+from sizeforensics.program_data import program_data
 from sizeforensics.spans import ROLES, TENSOR_DATA, UNCLAIMED
 from sizeforensics.views import Coverage, cover
 
@@ -24,10 +24,12 @@ class Side:
     inventory: Inventory
     coverage: Coverage
     after: bool
+    data: set[int]
+    """Tensors that the program holds as data, not as weights."""
 
     @classmethod
     def of(cls, inventory: Inventory, *, after: bool) -> Side:
-        return cls(inventory, cover(inventory), after)
+        return cls(inventory, cover(inventory), after, program_data(inventory))
 
     def row(
         self, cause: str, subject: str, amount: int, evidence: str, how: str,
@@ -226,12 +228,6 @@ _USE_ROWS = {
 }  # fmt: skip
 
 
-_MADE_UP = re.compile(
-    r"(?:val|alias|clone|expand|slice|const\w*|_?lifted_tensor|_tensor_constant)_?\d*"
-)
-"""Names that torch's exporter on torch.export gives to values and lifted constants."""
-
-
 def _alone(
     side: Side, index: int, *, averaged: bool = False, recipe: tuple[str, int] | None = None
 ) -> Row:
@@ -241,8 +237,8 @@ def _alone(
     cause, evidence, how = _USE_ROWS.get(
         use, ("unmatched", "parsed", "no tensor of the other side equals it or has its name")
     )
-    if cause == "unmatched" and len(side.inventory.nodes) and (recipe or _baked(tensor)):
-        cause, how = "constant", "an initializer that the exporter made"
+    if cause == "unmatched" and len(side.inventory.nodes) and (recipe or index in side.data):
+        cause, how = "constant", "data that the program computes with"
     if cause == "constant" and recipe is not None:
         evidence, how = "proved", f"{recipe[0]}: {recipe[1]:,} bytes regenerate it"
     return side.row(
@@ -257,45 +253,40 @@ def _listed(name: str, names: set[str]) -> bool:
     return bool(names) and any(".".join(parts[first:]) in names for first in range(len(parts)))
 
 
-def _baked(tensor: Tensor) -> bool:
-    """Whether an initializer is data of the program rather than a weight of the model.
-
-    Exporters name what they fold or lift themselves, with characters no module path has, and
-    integers are shapes, axes and indices.
-    """
-    return (
-        tensor.dtype.kind in ("int", "uint", "bool")
-        or "::" in tensor.name
-        or "/" in tensor.name
-        or _MADE_UP.fullmatch(tensor.name) is not None
-    )
-
-
 def _twins_of_averaged(
     inventory: Inventory, matching: Matching, placed: set[int], side: int
 ) -> set[int]:
     """Tensors of the network whose averaged copy is what the other side holds.
 
     One of the two networks is the further copy; it is the one that the other side does not have.
+    Networks are the same where at least half of the tensors of one have the shapes of the other's.
     """
     taken = {match.on(side) for match in matching.matches}
     taken |= {fold.tensor for fold in matching.folds if fold.side == side}
-    scopes: dict[str, set[str]] = defaultdict(set)
-    for index in taken:
-        tensor = inventory.tensors[index]
-        if tensor.use == "ema-copy":
-            scopes[tensor.scope].add(tensor.name.removeprefix(tensor.scope))
-    if not scopes:
-        return set()
-    twins = set().union(*scopes.values())
-    return {
-        index
-        for index, tensor in enumerate(inventory.tensors)
-        if index not in placed
-        and tensor.use in ("weight", "buffer")
-        and tensor.scope
-        and tensor.name.removeprefix(tensor.scope) in twins
+    averaged = {
+        inventory.tensors[index].scope
+        for index in taken
+        if inventory.tensors[index].use == "ema-copy"
     }
+    if not averaged:
+        return set()
+    networks: dict[str, list[int]] = defaultdict(list)
+    for index, tensor in enumerate(inventory.tensors):
+        if tensor.scope and tensor.use in ("weight", "buffer", "ema-copy"):
+            networks[tensor.scope].append(index)
+    twins: set[int] = set()
+    for scope in sorted(networks.keys() - averaged):
+        for other in sorted(averaged):
+            waiting = Counter(inventory.tensors[index].shape for index in networks[other])
+            alike = set()
+            for index in networks[scope]:
+                shape = inventory.tensors[index].shape
+                if waiting[shape] > 0:
+                    waiting[shape] -= 1
+                    alike.add(index)
+            if 2 * len(alike) >= len(networks[scope]):
+                twins |= alike
+    return twins - placed
 
 
 def _slack(side: Side) -> Iterator[Row]:

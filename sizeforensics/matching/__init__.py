@@ -8,7 +8,10 @@ from sizeforensics.matching import (
     broadcasts,
     content,
     folds,
+    masks,
     names,
+    norms,
+    orthogonal,
     parametrisations,
     quantized,
     slices,
@@ -32,8 +35,10 @@ def match(before: Inventory, after: Inventory, advance: Advance = silent) -> Mat
     pairing = Pairing((before, after), (_survey(before, 0, advance), _survey(after, 1, advance)))
     groups = content.group_by_content(pairing)
     content.match_in_order(pairing, groups)
-    parametrisations.match_computed(pairing)
+    masks.match_masked(pairing)
     folds.match_folded(pairing)
+    orthogonal.match_orthogonal(pairing)
+    norms.match_norms_of_themselves(pairing)
     content.match_permuted(pairing, groups)
     content.place_copies(pairing, groups, lone=False)
     quantized.match_quantized(pairing)

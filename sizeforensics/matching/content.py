@@ -68,10 +68,17 @@ def match_permuted(pairing: Pairing, groups: list[Group]) -> None:
 
 
 def match_trivial(pairing: Pairing, groups: list[Group]) -> None:
-    """Scalars and fills that are left: equal bytes, told apart by name, then by order."""
-    for group in groups:
-        if group.first.digest and not group.first.distinctive:
-            _pair(pairing, group, group, IDENTICAL)
+    """Scalars, fills and a few numbers that are left: equal bytes, then floats equal after a cast.
+
+    Told apart by name, then by order. Integers of other types are not compared: a program is full
+    of zeros and ones that have nothing to do with each other.
+    """
+    trivial = [group for group in groups if group.first.digest and not group.first.distinctive]
+    for group in trivial:
+        _pair(pairing, group, group, IDENTICAL)
+    floats = [group for group in trivial if group.first.tensor.dtype.kind == "float"]
+    _link_casts(pairing, floats)
+    _pair_links(pairing, floats)
 
 
 def place_copies(pairing: Pairing, groups: list[Group], *, lone: bool) -> None:

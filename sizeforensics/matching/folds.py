@@ -26,6 +26,7 @@ from sizeforensics.matching.batch_norms import (
     array_of,
     batch_norms,
 )
+from sizeforensics.matching.norms import Norms
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.scaling import ROUNDINGS, Scaled, scaled_weights
 from sizeforensics.matching.units import Unit
@@ -37,14 +38,20 @@ def match_folded(pairing: Pairing) -> None:
     without_norm = []
     for side in (0, 1):
         norms: dict[int, list[BatchNorm]] = defaultdict(list)
-        for norm in batch_norms(vectors, side):
-            norms[len(norm.scale)].append(norm)
-        for scaled in scaled_weights(pairing, side, set(norms)):
+        for batch_norm in batch_norms(vectors, side):
+            norms[len(batch_norm.scale)].append(batch_norm)
+        others = Norms(pairing, side)
+        for scaled in scaled_weights(pairing, side, norms.keys() | others.widths):
             rivals = norms[len(scaled.factors)]
             found = _find_norm(scaled, rivals)
             if found is not None:
                 rivals.remove(found)
                 _place(vectors, scaled, found)
+            elif (norm := others.find(scaled)) is not None:
+                words = f"{norm.words} applied{_cast_words(scaled)}"
+                pairing.pair(scaled.source, scaled.target, "proved", words, scaled.error)
+                for unit in norm.absorbed:
+                    pairing.fold(unit, scaled.target, f"{norm.words} of")
             elif scaled.plain:
                 without_norm.append(scaled)
     for scaled in without_norm:

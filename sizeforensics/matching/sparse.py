@@ -2,58 +2,72 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
+from itertools import chain
+
+import numpy as np
 
 from sizeforensics.content import packed
-from sizeforensics.dtypes import elements
+from sizeforensics.dtypes import AnyArray, elements
+from sizeforensics.matching.arrays import MOST_ELEMENTS
 from sizeforensics.matching.casts import castable, equal_after_cast
 from sizeforensics.matching.names import components
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.units import Unit
 
 CANDIDATES = 16
-"""Dense tensors, those of like name first, that are compared with one tensor of values."""
-
-MOST_ELEMENTS = 1 << 26
-"""Elements of a dense tensor, which is held in memory as a whole."""
+"""Dense tensors with as many elements that are not zero, those of like name first."""
 
 
 def match_sparse(pairing: Pairing) -> None:
     """Match the values of a sparse tensor with a dense one whose other elements are all zero.
 
-    Values in the order of their rows, as coalesced COO and CSR layouts have them.
+    Values in the order of their rows, as coalesced COO and CSR layouts have them, or of their
+    columns, as CSC has.
     """
     for side in (0, 1):
-        for values in list(_values(pairing, side)):
-            dense = sorted(
-                (
-                    unit
-                    for unit in pairing.free[1 - side].values()
-                    if unit.distinctive
-                    and values.tensor.elements < unit.tensor.elements <= MOST_ELEMENTS
-                    and castable(unit.tensor.dtype.name)
-                ),
+        found = list(_values(pairing, side))
+        counts = {values.tensor.elements for values in found}
+        dense = _dense_by_count(pairing, 1 - side, counts)
+        for values in found:
+            rivals = sorted(
+                dense.get(values.tensor.elements, ()),
                 key=lambda unit: (-_alike(values, unit), unit.index),
             )
-            for unit in dense[:CANDIDATES]:
-                if _holds(pairing, unit, values):
-                    words = f"{values.tensor.elements:,} elements that are not zero"
+            for unit in rivals[:CANDIDATES]:
+                order = _order(pairing, unit, values) if pairing.is_free(unit) else None
+                if order is not None:
+                    words = f"{values.tensor.elements:,} elements that are not zero{order}"
                     pairing.pair(values, unit, "proved", words)
                     break
 
 
 def _values(pairing: Pairing, side: int) -> Iterator[Unit]:
-    indexed = {
-        tensor.name.rpartition(".")[0]
-        for tensor in pairing.inventories[side].tensors
-        if tensor.use == "sparse-index"
-    }
-    for unit in pairing.free[side].values() if indexed else ():
-        # torch names the values like their indices, ONNX like the whole tensor.
-        stem, _, last = unit.tensor.name.rpartition(".")
-        named = unit.tensor.name in indexed or (last == "values" and stem in indexed)
-        if named and unit.distinctive and castable(unit.tensor.dtype.name):
+    """Free tensors with as many elements as some index tensor of their side has entries."""
+    entries = set(
+        chain.from_iterable(
+            tensor.shape
+            for tensor in pairing.inventories[side].tensors
+            if tensor.use == "sparse-index"
+        )
+    )
+    for unit in pairing.free[side].values() if entries else ():
+        fits = len(unit.tensor.shape) == 1 and unit.tensor.elements in entries
+        if fits and unit.distinctive and castable(unit.tensor.dtype.name):
             yield unit
+
+
+def _dense_by_count(pairing: Pairing, side: int, counts: set[int]) -> dict[int, list[Unit]]:
+    """The free tensors of a side by how many of their elements are not zero."""
+    found: dict[int, list[Unit]] = defaultdict(list)
+    least = min(counts, default=0)
+    for unit in pairing.free[side].values() if counts else ():
+        fits = least < unit.tensor.elements <= MOST_ELEMENTS and unit.digest is not None
+        array = _flat(pairing, unit) if fits and castable(unit.tensor.dtype.name) else None
+        if array is not None and (count := int(np.count_nonzero(array))) in counts:
+            found[count].append(unit)
+    return found
 
 
 def _alike(values: Unit, unit: Unit) -> int:
@@ -63,16 +77,20 @@ def _alike(values: Unit, unit: Unit) -> int:
     return next((at for at, (ours, theirs) in enumerate(pairs) if ours != theirs), len(path))
 
 
-def _holds(pairing: Pairing, dense: Unit, values: Unit) -> bool:
-    arrays = []
-    for unit in (dense, values):
-        data = packed(pairing.inventories[unit.side], unit.tensor)
-        arrays.append(elements(unit.tensor.dtype, data, unit.tensor.elements))
-    whole, kept = arrays
-    if whole is None or kept is None:
-        return False
-    filled = whole[whole != 0]
-    if len(filled) != len(kept):
-        return False
+def _order(pairing: Pairing, dense: Unit, values: Unit) -> str | None:
+    """In which order the values are the dense elements that are not zero, in words."""
+    flat, kept = _flat(pairing, dense), _flat(pairing, values)
+    if flat is None or kept is None:
+        return None
     names = dense.tensor.dtype.name, values.tensor.dtype.name
-    return bool(equal_after_cast(filled, names[0], kept, names[1]).all())
+    whole = flat.reshape(dense.tensor.shape)
+    for order, words in ((whole, ""), (whole.T, ", column by column")):
+        filled = order[order != 0]
+        if equal_after_cast(filled, names[0], kept, names[1]).all():
+            return words
+    return None
+
+
+def _flat(pairing: Pairing, unit: Unit) -> AnyArray | None:
+    data = packed(pairing.inventories[unit.side], unit.tensor)
+    return elements(unit.tensor.dtype, data, unit.tensor.elements)

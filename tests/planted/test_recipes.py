@@ -12,6 +12,8 @@ from benchmarks.accuracy import nets
 from benchmarks.accuracy.planted import Planted, Recipe
 from benchmarks.accuracy.recipes import RECIPES
 from benchmarks.accuracy.score import attributed, score
+from sizeforensics import formats
+from tests.renaming import changed_by_renaming
 
 
 @pytest.fixture(scope="module", params=RECIPES.values(), ids=RECIPES)
@@ -60,6 +62,14 @@ def test_the_other_way_round_is_the_mirror(built: tuple[Recipe, Planted]) -> Non
     turned = {_turned(cause): (after, before) for cause, (before, after) in back.causes.items()}
     assert dict(sorted(turned.items())) == dict(there.causes)
     assert back.inferred == there.inferred
+
+
+def test_names_do_not_matter(built: tuple[Recipe, Planted]) -> None:
+    _, planted = built
+    before, after = (formats.read(str(path)) for path in (planted.before, planted.after))
+    changed = changed_by_renaming(before, after)
+    # What is inferred by name has no other ground; it is all that may change.
+    assert {row.evidence for row in changed} <= ({"inferred"} if planted.inferred else set())
 
 
 def test_a_score_counts_every_byte_at_the_wrong_cause() -> None:

@@ -22,7 +22,7 @@ FLOORS = [
     {"source"},
     {"spans", "dtypes"},
     {"inventory"},
-    {"views"},
+    {"views", "program_data"},
     {"content"},
     {"fingerprints"},
     {"formats", "matching", "causes"},

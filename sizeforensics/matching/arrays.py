@@ -1,0 +1,37 @@
+"""Tensors read whole, in double precision, for transformations that compute with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from sizeforensics.content import packed
+from sizeforensics.dtypes import elements
+from sizeforensics.matching.pairing import Pairing
+from sizeforensics.matching.units import Unit
+
+MOST_ELEMENTS = 1 << 26
+"""Elements of a tensor that is held in memory as a whole."""
+
+Doubles = npt.NDArray[np.float64]
+
+
+def doubles(pairing: Pairing, unit: Unit) -> Doubles | None:
+    """The elements in their shape; None where they cannot be read, computed with or held."""
+    if unit.digest is None or unit.tensor.dtype.kind not in ("float", "bool"):
+        return None
+    if unit.tensor.elements > MOST_ELEMENTS:
+        return None
+    data = packed(pairing.inventories[unit.side], unit.tensor)
+    flat = elements(unit.tensor.dtype, data, unit.tensor.elements)
+    return None if flat is None else flat.astype(np.float64).reshape(unit.tensor.shape)
+
+
+def nearest(unit: Unit, rivals: Iterable[Unit], most: int) -> list[Unit]:
+    """At most ``most`` of the rivals, those stored closest to ``unit`` first.
+
+    Writers put what belongs together side by side, whatever they call it.
+    """
+    return sorted(rivals, key=lambda rival: (abs(rival.index - unit.index), rival.index))[:most]
