@@ -51,7 +51,7 @@ class Old:
             tensors += struct.pack("<q", tensor.storage_offset())
         storages = pickle.dumps(len(self.storages), protocol)
         for root, tensor in self.storages.items():
-            data = bytes(tensor.untyped_storage().tolist())
+            data = bytes(tensor.untyped_storage().tolist())  # type: ignore[no-untyped-call]
             storages += pickle.dumps((root, "cpu", STORAGES[tensor.dtype]), protocol)
             storages += struct.pack("<q", len(data) // tensor.element_size()) + data
         storages += pickle.dumps(self.views, protocol)
@@ -65,7 +65,7 @@ def tarred(members: dict[str, bytes], mtime: float = 1500000000.5, **options: An
     with tarfile.open(fileobj=out, mode="w:", format=tarfile.PAX_FORMAT, **options) as tar:
         for name, data in members.items():
             info = tarfile.TarInfo(name)
-            info.size, info.mtime = len(data), mtime  # type: ignore[assignment]
+            info.size, info.mtime = len(data), mtime
             tar.addfile(info, io.BytesIO(data))
     return out.getvalue()
 
