@@ -33,7 +33,7 @@ def any_field(block: bytes, at: int) -> tuple[int, int, int]:
     """(tag, payload, position behind the field) of any field, ``BROKEN`` where there is none."""
     tag, payload = varint(block, at)
     wire = tag & 7
-    if tag > LARGEST_TAG or tag < 8:
+    if tag > LARGEST_TAG or tag < 8 or payload == BROKEN:
         return tag & 0xFF, at, BROKEN
     if wire == VARINT:
         return tag, payload, varint(block, payload)[1]
