@@ -43,6 +43,15 @@ _ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode categories of what moves a cursor, changes direction, hides, or cannot be encoded."""
 
 
+def check(name: str, data: bytes) -> None:
+    """Run a harness: raises for a finding, and for nothing else."""
+    harness, _ = HARNESSES[name]
+    try:
+        harness(data)
+    except FormatError as refusal:
+        _law(str(refusal).isprintable(), f"a refusal is not printable: {refusal!r}")
+
+
 def _law(holds: bool, what: str) -> None:
     if not holds:
         raise LawBroken(what)

@@ -36,16 +36,22 @@ NOTEBOOK_ROWS = 20
 
 
 def inspect(
-    path: PathLike, *, limits: Limits = DEFAULT_LIMITS, advance: Advance = silent
+    path: PathLike,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    follow_links: PathLike | None = None,
+    advance: Advance = silent,
 ) -> Inspection:
     """Everything the model file at ``path`` contains, to the byte.
 
-    ``advance`` is called with the number of payload bytes done since the last call. Raises
-    InputError when the file cannot be read or contradicts its format.
+    ``limits`` bounds what a hostile file can cost. Files beside the model may be symbolic links into
+    the directory ``follow_links``, such as the cache of the Hugging Face hub. ``advance`` is called
+    with the number of payload bytes done since the last call. Raises InputError when the file cannot
+    be read or contradicts its format.
     """
     from sizeforensics import formats
 
-    inventory = formats.read(os.fspath(path), limits)
+    inventory = formats.read(os.fspath(path), limits, _optional(follow_links))
     return look_into(inventory, advance)
 
 
@@ -54,18 +60,26 @@ def diff(
     after: PathLike,
     *,
     limits: Limits = DEFAULT_LIMITS,
+    follow_links: PathLike | None = None,
     advance: Advance = silent,
 ) -> Diff:
     """Why the model file ``after`` is bigger or smaller than ``before``, to the byte.
 
-    ``advance`` is called with the number of payload bytes done since the last call. Raises
-    InputError when a file cannot be read or contradicts its format.
+    ``limits`` and ``follow_links`` hold for both, as in ``inspect``. ``advance`` is called with the
+    number of payload bytes done since the last call. Raises InputError when a file cannot be read or
+    contradicts its format.
     """
     from sizeforensics import formats
 
+    links = _optional(follow_links)
     return compare(
-        formats.read(os.fspath(before), limits), formats.read(os.fspath(after), limits), advance
-    )
+        formats.read(os.fspath(before), limits, links),
+        formats.read(os.fspath(after), limits, links), advance,
+    )  # fmt: skip
+
+
+def _optional(path: PathLike | None) -> str | None:
+    return None if path is None else os.fspath(path)
 
 
 def look_into(inventory: Inventory, advance: Advance = silent) -> Inspection:

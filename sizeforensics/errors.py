@@ -73,7 +73,9 @@ class LimitExceeded(FormatError):
     """A guard against hostile input; the message names the field of ``Limits`` to raise."""
 
     def __init__(self, path: str, offset: int, limit: str, allowed: int, got: str) -> None:
-        super().__init__(path, offset, f"at most {allowed:,} (limit {limit!r})", got)
+        super().__init__(
+            path, offset, f"at most {allowed:,} {limit.replace('_', ' ')} (--limits {limit}=N allows more)", got
+        )
         self.limit = limit
 
 

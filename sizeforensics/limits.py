@@ -39,6 +39,8 @@ class Limits:
     """Values in one JSON text; a header has about eleven for each tensor."""
     tensor_rank: int = 1_024
     """Dimensions of one tensor."""
+    spans: int = 20_000_000
+    """Spans of one file before equal neighbours are joined; about 20 for each node of a graph."""
 
 
 DEFAULT_LIMITS = Limits()

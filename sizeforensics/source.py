@@ -74,9 +74,19 @@ class Source(ABC):
 
 
 class FileSource(Source):
-    """A regular file, opened once and read with ``pread``."""
+    """A regular file, opened once and read with ``pread``.
 
-    def __init__(self, path: str) -> None:
+    ``links`` is a directory of the user's choice: what lies beside the file may be a symbolic link
+    to something in there. Nothing else may be a link.
+    """
+
+    links: str | None = None
+
+    def __init__(self, path: str, links: str | None = None) -> None:
+        if links is not None:
+            if not os.path.isdir(links):  # noqa: PTH112  a Path would lose how it was given
+                raise SourceError(links, "a directory whose files links may lead to", "none")
+            self.links = links
         # O_NONBLOCK: opening a FIFO nobody writes to would otherwise hang for ever.
         flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
         try:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from sizeforensics.errors import LawBroken
+from sizeforensics.errors import LawBroken, LimitExceeded
+from sizeforensics.limits import DEFAULT_LIMITS, Limits
 
 ROLES = (
     "tensor-data", "graph", "names", "pickle", "code", "debug-info", "value-info", "metadata",
@@ -112,8 +114,14 @@ def sum_by(keys: npt.NDArray[np.integer], amounts: Integers, count: int) -> Inte
 
 @dataclass(slots=True)
 class SpanSink:
-    """Collects the spans of one file in any order; ``finish`` sorts and checks them."""
+    """Collects the spans of one file in any order; ``finish`` sorts and checks them.
 
+    Raises LimitExceeded when more than ``limits.spans`` are claimed.
+    """
+
+    path: str = ""
+    limits: Limits = DEFAULT_LIMITS
+    _count: int = 0
     _columns: list[tuple[Integers, Integers, npt.NDArray[np.uint8], Integers]] = field(
         default_factory=list
     )
@@ -123,6 +131,8 @@ class SpanSink:
         """Claim ``[start, end)``; an empty range is no span and is dropped."""
         if end > start:
             self._rows.append((start, end, role, owner))
+            if len(self._rows) > self.limits.spans:
+                self._refuse(start)
 
     def extend(
         self,
@@ -134,11 +144,17 @@ class SpanSink:
         """Claim many ranges at once; empty ranges are dropped."""
         kept = ends > starts
         size = len(starts)
+        self._count += int(np.count_nonzero(kept))
+        if self._count > self.limits.spans:
+            self._refuse(int(starts[0]))
         self._columns.append((
             starts[kept], ends[kept],
             np.broadcast_to(np.asarray(roles, dtype=np.uint8), size)[kept],
             np.broadcast_to(np.asarray(owners, dtype=np.int64), size)[kept],
         ))
+
+    def _refuse(self, start: int) -> NoReturn:
+        raise LimitExceeded(self.path, start, "spans", self.limits.spans, "more")
 
     def finish(self, size: int, unclaimed_owner: int) -> Spans:
         """The tiling of ``[0, size)``: gaps become ``unclaimed``, touching spans of one role and

@@ -22,13 +22,13 @@ HEAD = 1 << 16
 """Bytes looked at to tell what a file is."""
 
 
-def read(path: str, limits: Limits = DEFAULT_LIMITS) -> Inventory:
+def read(path: str, limits: Limits = DEFAULT_LIMITS, links: str | None = None) -> Inventory:
     """The inventory of the model stored at ``path`` and in the files it names.
 
-    Raises SourceError when it cannot be read, Unrecognized when it is none of the formats this
+    Those files may be symbolic links into the directory ``links``, and into no other. Raises SourceError when it cannot be read, Unrecognized when it is none of the formats this
     package reads, and another FormatError when its bytes contradict its format.
     """
-    return read_source(FileSource(path), limits)
+    return read_source(FileSource(path, links), limits)
 
 
 def read_source(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:

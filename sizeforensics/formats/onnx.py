@@ -65,7 +65,7 @@ def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     nodes = _nodes(messages)
     _assign_uses(messages, nodes)
 
-    shelf = Shelf(source, messages.owners, notes)
+    shelf = Shelf(source, messages.owners, notes, limits)
     tensors = messages.tensors
     for at in sorted(range(len(tensors)), key=lambda at: tensors[at].head):
         shelf.place(tensors[at], messages.tensor_owners[at])

@@ -83,7 +83,7 @@ def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     """The inventory of one file. Raises as ``read_header`` does."""
     header = read_header(source, limits)
     owners = Owners()
-    spans = _tile(source, header, owners)
+    spans = _tile(source, header, owners, limits)
     return Inventory(
         source.path, "safetensors", (File(source.path, spans),), owners,
         tuple(_storages(source, header, 0)), tuple(_tensors(header, 0)),
@@ -191,8 +191,8 @@ def _shown(value: object) -> str:
 # The inventory
 
 
-def _tile(source: Source, header: Header, owners: Owners) -> Spans:
-    sink = SpanSink()
+def _tile(source: Source, header: Header, owners: Owners, limits: Limits) -> Spans:
+    sink = SpanSink(source.path, limits)
     sink.add(0, header.end_json, METADATA, owners.add(HEADER, HEADER))
     sink.add(header.end_json, header.end, ALIGNMENT, owners.add(PADDING, PADDING))
     entries = header.entries
@@ -235,7 +235,7 @@ def read_sharded(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     """
     weight_map, properties = _read_index(source, limits)
     owners, notes = Owners(), Notes()
-    sink = SpanSink()
+    sink = SpanSink(source.path, limits)
     sink.add(0, source.size, METADATA, owners.add(INDEX, INDEX))
     files = [File(source.path, sink.finish(source.size, owners.add("unclaimed", "unclaimed")))]
     sidecars = Sidecars(source)
@@ -258,7 +258,7 @@ def read_sharded(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
         header = read_header(content, limits)
         tensors.extend(_tensors(header, len(storages)))
         storages.extend(_storages(content, header, len(files)))
-        files.append(File(content.path, _tile(content, header, owners)))
+        files.append(File(content.path, _tile(content, header, owners, limits)))
         _compare(shard, header, weight_map, held, notes)
     for name, shard in weight_map.items():
         if name not in held and shard not in unread:

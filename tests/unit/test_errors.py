@@ -43,7 +43,7 @@ def test_source_error_says_path_expected_and_got():
 
 def test_limit_error_names_the_limit_to_raise():
     error = errors.LimitExceeded("x", 0, "graph_nodes", 5_000_000, "5,000,001 nodes")
-    assert "at most 5,000,000 (limit 'graph_nodes')" in str(error)
+    assert "at most 5,000,000 graph nodes (--limits graph_nodes=N allows more)" in str(error)
     assert "5,000,001 nodes" in str(error)
     assert error.limit == "graph_nodes"
 

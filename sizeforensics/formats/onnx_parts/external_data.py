@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sizeforensics.formats.beside import NotReadError
+from sizeforensics.limits import Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import ALIGNMENT, TENSOR_DATA, UNCLAIMED, Owners, Spans, SpanSink
 
@@ -89,7 +90,9 @@ def extents(ranges: list[tuple[int, int]]) -> list[Extent]:
     return found
 
 
-def tile(source: Source, used: list[tuple[int, int, int]], owners: Owners) -> Spans:
+def tile(
+    source: Source, used: list[tuple[int, int, int]], owners: Owners, limits: Limits
+) -> Spans:
     """Spans of an external file of which ``used`` (start, end, owner) hold tensors.
 
     A gap is ``alignment`` when it is all zero, ends at a multiple of a power of two up to
@@ -97,7 +100,7 @@ def tile(source: Source, used: list[tuple[int, int, int]], owners: Owners) -> Sp
     """
     nobody = owners.add("external data nobody refers to", "external data nobody refers to")
     padding = owners.add("padding between tensors", "padding between tensors")
-    sink = SpanSink()
+    sink = SpanSink(source.path, limits)
     position = 0
     for start, end, owner in [*used, (source.size, source.size, -1)]:
         if start > position:

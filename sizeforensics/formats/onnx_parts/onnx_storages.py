@@ -11,6 +11,7 @@ from sizeforensics.formats.onnx_parts.onnx_declared import Declared
 from sizeforensics.formats.onnx_parts.onnx_tensors import Resolved, Stored, resolve
 from sizeforensics.formats.onnx_parts.onnx_walk import Warnings
 from sizeforensics.inventory import File, Storage, Tensor, c_strides
+from sizeforensics.limits import Limits
 from sizeforensics.source import Source, Window
 from sizeforensics.spans import Owners
 
@@ -39,8 +40,11 @@ class _Placed:
 class Shelf:
     """Collects storages; ``place`` every tensor in file order, then ``finish``."""
 
-    def __init__(self, source: Source, owners: Owners, notes: Warnings) -> None:
+    def __init__(
+        self, source: Source, owners: Owners, notes: Warnings, limits: Limits
+    ) -> None:
         self._source = source
+        self._limits = limits
         self._owners = owners
         self._notes = notes
         self._sidecars = Sidecars(source)
@@ -141,7 +145,7 @@ class Shelf:
             used.append((extent.start, extent.end, first.owner))
             for member in members:
                 self._view(member, extent.start, extent.end)
-        return File(source.path, tile(source, used, self._owners))
+        return File(source.path, tile(source, used, self._owners, self._limits))
 
     def _view(self, member: _Range, start: int, end: int) -> None:
         placed = self._placed[member.tensor]

@@ -104,7 +104,7 @@ class Walk(ABC):
         self.limits = limits
         self.notes = notes
         self.owners = Owners()
-        self.sink = SpanSink()
+        self.sink = SpanSink(source.path, limits)
         self._structure = 0
 
     @abstractmethod

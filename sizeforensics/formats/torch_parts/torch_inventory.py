@@ -70,7 +70,7 @@ class Assembly:
         self.torch = torch
         self.limits = limits
         self.notes = Notes()
-        self._sink = SpanSink()
+        self._sink = SpanSink(torch.archive.source.path, limits)
         self._owners = Owners()
         self._storages: list[Storage] = []
         self._tensors: list[Tensor] = []

@@ -44,7 +44,7 @@ class Stream:
         self.notes = Notes()
         self.storages: list[Storage] = []
         self.metadata: list[tuple[str, str]] = []
-        self._sink = SpanSink()
+        self._sink = SpanSink(source.path, limits)
         self._owners = Owners()
         self._tensors: list[Tensor] = []
         self._modules: list[Module] = []
