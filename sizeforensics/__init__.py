@@ -18,14 +18,18 @@ if TYPE_CHECKING:
     from sizeforensics import errors
     from sizeforensics.api import Diff, Inspection, diff, inspect
     from sizeforensics.errors import SizeforensicsError
+    from sizeforensics.limits import Limits
 
 __version__ = "0.1.0"
 
-__all__ = ["Diff", "Inspection", "SizeforensicsError", "__version__", "diff", "errors", "inspect"]
+__all__ = [
+    "Diff", "Inspection", "Limits", "SizeforensicsError", "__version__", "diff", "errors", "inspect",
+]  # fmt: skip
 
 _HOMES = {
     "Diff": "sizeforensics.api",
     "Inspection": "sizeforensics.api",
+    "Limits": "sizeforensics.limits",
     "diff": "sizeforensics.api",
     "inspect": "sizeforensics.api",
     "SizeforensicsError": "sizeforensics.errors",

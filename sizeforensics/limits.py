@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Upper bounds of the readers; each is checked with ``>``, so the value itself is allowed."""
+    """Upper bounds of the readers; each is checked with ``>``, so the value itself is allowed.
+
+    The defaults let every model through that its own runtime loads on an ordinary machine. An error
+    names the bound that was met; ``--limits NAME=N`` and ``inspect(path, limits=Limits(...))`` move it.
+    """
 
     archive_entries: int = 1_000_000
     """Records of one ZIP archive."""

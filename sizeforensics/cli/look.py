@@ -6,6 +6,7 @@ import click
 
 from sizeforensics import terminal
 from sizeforensics.cli import options, output
+from sizeforensics.limits import Limits
 
 
 @click.command(
@@ -34,10 +35,13 @@ from sizeforensics.cli import options, output
 @options.figure
 @options.table
 @options.force
+@options.limits
+@options.links
 @options.debug
 def diff(
     *, before: str, after: str, verbose: bool, sort: str, min_bytes: str, wanted: str,
     tensor: str | None, form: str, outputs: tuple[str, ...], figure: str, table: str, force: bool,
+    limits: Limits, links: str | None,
 ) -> None:  # fmt: skip
     """Why is AFTER bigger, or smaller, than BEFORE?
 
@@ -49,9 +53,9 @@ def diff(
     output.check_outputs(outputs, force)
     from sizeforensics import api, formats
 
-    inventories = formats.read(before), formats.read(after)
+    inventories = [formats.read(path, limits, links) for path in (before, after)]
     with terminal.progress(sum(map(output.payload, inventories))) as advance:
-        report = api.compare(*inventories, advance).report
+        report = api.compare(inventories[0], inventories[1], advance).report
     output.deliver(report, form, outputs, force, figure=figure, table=table)
     if form == "table":
         from sizeforensics.report import console
@@ -82,10 +86,13 @@ def diff(
 @options.outputs
 @options.figure
 @options.force
+@options.limits
+@options.links
 @options.debug
 def inspect(
     *, model: str, verbose: bool, sort: str, min_bytes: str, wanted: str, form: str,
-    outputs: tuple[str, ...], figure: str, force: bool,
+    outputs: tuple[str, ...], figure: str, force: bool, limits: Limits,
+    links: str | None,
 ) -> None:  # fmt: skip
     """Where do MODEL's bytes go, and what of it is waste?
 
@@ -96,7 +103,7 @@ def inspect(
     output.check_outputs(outputs, force)
     from sizeforensics import api, formats
 
-    inventory = formats.read(model)
+    inventory = formats.read(model, limits, links)
     with terminal.progress(output.payload(inventory)) as advance:
         report = api.look_into(inventory, advance).report
     output.deliver(report, form, outputs, force, figure=figure)
@@ -119,8 +126,13 @@ def inspect(
 @options.map_format
 @options.outputs
 @options.force
+@options.limits
+@options.links
 @options.debug
-def map_(*, model: str, form: str, outputs: tuple[str, ...], force: bool) -> None:
+def map_(
+    *, model: str, form: str, outputs: tuple[str, ...], force: bool, limits: Limits,
+    links: str | None,
+) -> None:  # fmt: skip
     """Every span of MODEL: where it starts and ends, what it is, whose it is.
 
     The spans of a file neither overlap nor leave gaps; bytes that nothing accounts for are spans
@@ -129,7 +141,7 @@ def map_(*, model: str, form: str, outputs: tuple[str, ...], force: bool) -> Non
     output.check_outputs(outputs, force, spans=True)
     from sizeforensics import formats
 
-    inventory = formats.read(model)
+    inventory = formats.read(model, limits, links)
     output.deliver(inventory, form, outputs, force)
     if form == "table":
         from sizeforensics.report import console, rows

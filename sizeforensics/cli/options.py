@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import click
 
+from sizeforensics.errors import InputError
+from sizeforensics.limits import DEFAULT_LIMITS, Limits
+from sizeforensics.spelling import did_you_mean
+from sizeforensics.units import parse_bytes
+
 NAME = "sizeforensics"
 COMPLETE = "_SIZEFORENSICS_COMPLETE"
 """The variable by which a shell asks for completions."""
@@ -50,3 +55,39 @@ wanted = click.option(
     help="Only causes and tensors whose name contains TEXT, or cause=ID; the rest is summed up.",
 )  # fmt: skip
 model = click.Path()
+
+
+def _limits(
+    context: click.Context, parameter: click.Parameter, settings: tuple[str, ...]
+) -> Limits:
+    del context, parameter
+    from dataclasses import fields, replace
+
+    known = {field.name for field in fields(Limits)}
+    chosen: dict[str, int] = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if name not in known:
+            raise InputError(
+                f"no limit {name!r}{did_you_mean(name, known)} (there are {', '.join(sorted(known))})"
+            )
+        if name.endswith("_bytes"):
+            chosen[name] = parse_bytes(value)
+        elif value.isascii() and value.isdigit() and len(value) < 20:
+            chosen[name] = int(value)
+        else:
+            raise InputError(f"expected a number for the limit {name}, such as "
+                             f"{name}={getattr(DEFAULT_LIMITS, name)}, got {value!r}")  # fmt: skip
+    return replace(DEFAULT_LIMITS, **chosen)
+
+
+limits = click.option(
+    "--limits", multiple=True, metavar="NAME=N", callback=_limits,
+    help="Raise or lower a bound on what a file may cost, e.g. inflated_bytes=8GiB or "
+    "pickle_opcodes=20000000; an error names the one that was met. Repeatable.",
+)  # fmt: skip
+links = click.option(
+    "--follow-links", "links", metavar="DIR", type=click.Path(), default=None,
+    help="Read files beside a model that are symbolic links into DIR, such as "
+    "~/.cache/huggingface/hub.",
+)  # fmt: skip
