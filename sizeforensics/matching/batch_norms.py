@@ -94,15 +94,15 @@ class Parts(NamedTuple):
 def batch_norms(vectors: Vectors, side: int) -> Iterator[BatchNorm]:
     """Every batch-norm whose tensors are free: from modules, graph nodes, or file order."""
     free = vectors.pairing.free[side]
-    seen: set[int] = set()
+    seen: set[tuple[int | None, ...]] = set()
     for parts in _all_parts(vectors.pairing.inventories[side]):
         needed = {index for index in parts[:5] if index is not None}
-        if parts.mean in seen or not needed <= free.keys():
+        if parts[:4] in seen or not needed <= free.keys():
             continue
         for eps in EPSILONS if parts.eps is None else (parts.eps,):
             norm = _batch_norm(vectors, free, parts, eps)
             if norm is not None:
-                seen.add(parts.mean)
+                seen.add(parts[:4])
                 yield norm
 
 
@@ -138,25 +138,29 @@ def _parts_in_graph(inventory: Inventory) -> Iterator[Parts]:
 
 
 def _parts_in_order(inventory: Inventory) -> Iterator[Parts]:
-    """Four vectors of one length in a row, as every state dict lists a batch-norm."""
+    """Vectors of one length in a row, as a state dict lists a batch-norm, or one sorted by name.
+
+    A counter follows the variance, or in sorted order the shift; safetensors files hold the counters
+    of all batch-norms elsewhere.
+    """
     tensors = inventory.tensors
-    for first in range(len(tensors) - 3):
-        shape = tensors[first].shape
-        if len(shape) == 1 and all(tensors[first + k].shape == shape for k in (1, 2, 3)):
-            after = tensors[first + 4] if first + 4 < len(tensors) else None
-            counted = after is not None and after.shape == () and after.dtype.kind == "int"
-            counter = first + 4 if counted else None
-            yield Parts(first, first + 1, first + 2, first + 3, counter, None)
-    for first in range(len(tensors) - 2):
-        # Without scale and shift (affine=False): mean, variance and their counter.
-        mean, variance, last = tensors[first : first + 3]
-        if (
-            len(mean.shape) == 1
-            and variance.shape == mean.shape
-            and last.shape == ()
-            and last.dtype.kind == "int"
-        ):
-            yield Parts(None, None, first, first + 1, first + 2, None)
+    counters = {
+        index for index, tensor in enumerate(tensors)
+        if tensor.shape == () and tensor.dtype.kind == "int"
+    }  # fmt: skip
+    others = [index for index in range(len(tensors)) if index not in counters]
+    for at in range(len(others) - 1):
+        one, two, *more = others[at : at + 4]
+        shape = tensors[one].shape
+        if len(shape) != 1 or tensors[two].shape != shape:
+            continue
+        if len(more) == 2 and all(tensors[index].shape == shape for index in more):
+            three, four = more
+            yield Parts(one, two, three, four, four + 1 if four + 1 in counters else None, None)
+            yield Parts(four, one, two, three, one + 1 if one + 1 in counters else None, None)
+        if two + 1 in counters:
+            # Without scale and shift (affine=False).
+            yield Parts(None, None, one, two, two + 1, None)
 
 
 def _batch_norm(
@@ -167,7 +171,7 @@ def _batch_norm(
     )
     mean, variance = free[parts.mean], free[parts.variance]
     mu, var = vectors.value(mean), vectors.value(variance)
-    if mu is None or var is None:
+    if mu is None or var is None or np.any(var < 0):
         return None
     numerator = np.ones_like(mu) if gamma is None else vectors.value(gamma)
     offset = np.zeros_like(mu) if beta is None else vectors.value(beta)
