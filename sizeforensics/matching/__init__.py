@@ -14,6 +14,7 @@ from sizeforensics.matching import (
     orthogonal,
     parametrisations,
     quantized,
+    rounding,
     slices,
     sparse,
 )
@@ -45,6 +46,7 @@ def match(before: Inventory, after: Inventory, advance: Advance = silent) -> Mat
     broadcasts.match_broadcast(pairing)
     sparse.match_sparse(pairing)
     slices.match_slices(pairing)
+    rounding.match_rounded(pairing)
     names.match_equal_names(pairing)
     content.match_trivial(pairing, groups)
     content.place_copies(pairing, groups, lone=False)
