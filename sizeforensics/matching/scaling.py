@@ -83,6 +83,7 @@ def scaled_weights(
 ) -> Iterator[Scaled]:
     """Free weights of the other side that are a free weight of ``side`` scaled per channel.
 
+    Further candidates follow until the caller has taken the target out of the free ones.
     Candidates share the positions of the largest elements of their first rows, which a factor per
     output channel leaves alone. Where ``side`` has batch-norms, ``widths`` of channels wide,
     weights of like name are tried too, for scales along another axis and for permuted weights.
@@ -103,7 +104,8 @@ def scaled_weights(
                 found = _factors(pairing, source, target, layout)
                 if found is not None:
                     yield Scaled(source, target, layout.axis, *found)
-                    break
+                    if not pairing.is_free(target):
+                        break
 
 
 def _tries(
@@ -174,8 +176,6 @@ def _factors(
     )
     channels = source.tensor.shape[layout.axis] * layout.groups
     length = source.tensor.elements // channels
-    if length < 2:
-        return None  # one element per channel has a factor whatever it is
     roundoff = ROUNDOFF[target.tensor.dtype.name]
 
     factors: list[Vector] = []
@@ -193,7 +193,8 @@ def _factors(
     every = np.concatenate(factors)
     away = np.abs(every - 1) > FAR * roundoff
     plain = most_roundings <= PLAIN_ROUNDINGS and 2 * np.count_nonzero(away) > len(every)
-    return every, bool(plain), worst
+    # One element per channel has a factor whatever it is: there only a batch-norm is a reason.
+    return every, bool(plain and length > 1), worst
 
 
 def _rows(inventory: Inventory, unit: Unit, layout: Layout) -> Callable[[int, int], Array]:

@@ -14,6 +14,7 @@ LAYERS = {
     # shape of the weight, axis of the output channels
     "conv": ((OUT, IN, 3, 3), 0),
     "depthwise": ((OUT, 1, 3, 3), 0),
+    "depthwise, one element each": ((OUT, 1, 1, 1), 0),
     "grouped": ((OUT, IN // 2, 3, 3), 0),
     "conv transposed": ((IN, OUT, 3, 3), 1),
     "linear": ((OUT, IN), 0),
@@ -200,6 +201,24 @@ def test_scaled_per_channel_without_a_batch_norm():
     (pair,) = found.matches
     assert (pair.evidence, pair.how) == ("proved", "scaled per channel of axis 0")
     assert found.folds == ()
+
+
+def test_among_layers_of_one_element_per_channel_each_finds_its_batch_norm():
+    before, after = {}, {}
+    for layer in range(4):
+        weight, vectors = random(layer, OUT, 1, 1, 1), norm(OUT, seed=60 + layer)
+        before |= {f"{layer}.{name}": array for name, array in {"w": weight, **vectors}.items()}
+        folded = behind(weight, 0, vectors, 1e-5)
+        after |= {f"{9 - layer}.{name}": array for name, array in folded.items()}
+    matching = match(artifact(before), artifact(after))
+    assert len(matching.folds) == 4 * 4
+    assert {found.evidence for found in matching.matches} == {"proved"}
+
+
+def test_other_values_of_one_element_per_channel_prove_nothing():
+    before = {"w": random(1, OUT, 1, 1, 1), **norm(OUT)}
+    matching = match(artifact(before), artifact({"v": random(2, OUT, 1, 1, 1)}))
+    assert [found.evidence for found in matching.matches] == ["inferred"]
 
 
 def test_every_batch_norm_goes_to_its_own_layer():
