@@ -13,6 +13,8 @@ from sizeforensics.program_data import program_data
 from sizeforensics.spans import ROLES, TENSOR_DATA, UNCLAIMED
 from sizeforensics.views import Coverage, cover
 
+UNREAD = "payload not read"
+"""Label of tensors that the other side lists without their payload."""
 ABSENT = "the other side lists this tensor, but its payload is not there"
 NO_REFERENCE = "nothing in the artifact refers to it"
 
@@ -92,7 +94,7 @@ def attribute(before: Inventory, after: Inventory, matching: Matching) -> Ledger
                 recipe = matching.recipes.get((side, index))
                 row = _alone(sides[side], index, averaged=index in averaged, recipe=recipe)
                 if row.cause == "unmatched" and _listed(row.subject, absent):
-                    row = row._replace(evidence="inferred", how=ABSENT)
+                    row = row._replace(evidence="inferred", how=ABSENT, label=UNREAD)
                 rows.append(row)
         rows += _slack(sides[side])
         rows += _encodings(sides[side], placed[side])

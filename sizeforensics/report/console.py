@@ -27,15 +27,21 @@ def diff(report: DiffReport, view: View) -> str:
     head = styled.sentence(report.headline, view)
     fixes = _fix_lines(report, view)
     fixed = len(head) + 1 + 2 + 1 + (len(fixes) + 1 if fixes else 0)
-    lines = cause_lines(
-        report, max(MAX_LINES - fixed, 1), view.sort, lambda entry: _wanted(entry, view, report)
-    )
+    lines = _lines(report, max(MAX_LINES - fixed, 1), view)
     body = [*head, [], *_waterfall(report, lines, view), _reconciliation(report, view)]
     if fixes:
         body += [[], *fixes]
     if view.verbose:
         body += [[], *_pairs(report, view)]
     return styled.render(body, view)
+
+
+def _lines(report: DiffReport, room: int, view: View) -> tuple[CauseLine, ...]:
+    def fitting(limit: int) -> tuple[CauseLine, ...]:
+        return cause_lines(report, limit, view.sort, lambda entry: _wanted(entry, view, report))
+
+    lines = fitting(room)
+    return lines if len(lines) <= room else fitting(room - 1)
 
 
 def _wanted(entry: CauseRow, view: View, report: DiffReport) -> bool:
@@ -67,6 +73,7 @@ def _waterfall(report: DiffReport, lines: Sequence[CauseLine], view: View) -> li
     bar_width = min(_BAR_CELLS, view.width - fixed - percent_width - 4)
     bar_width = bar_width if bar_width >= _MIN_BAR_CELLS else 0
 
+    end = fixed + (2 + bar_width if bar_width else 0) + 2 + percent_width
     table: list[Line] = []
     for index, (label, amount) in enumerate(zip(labels, amounts, strict=True)):
         style = ""
@@ -78,11 +85,14 @@ def _waterfall(report: DiffReport, lines: Sequence[CauseLine], view: View) -> li
                 bar = styled.bar(lines[index - 1].share, bar_width, view)
                 row.append((f"  {bar:<{bar_width}}", style))
             row.append((f"  {percents[index - 1]:>{percent_width}}", ""))
+            named = f"  {visible(lines[index - 1].mostly)}"
+            # A name is shown whole or not at all.
+            if not view.wrap or end + styled.cell_width(named) <= view.width:
+                row.append((named, styled.FAINT))
         table.append(row)
     change = f"{report.delta_bytes:+,}" if report.delta_bytes else "0"
     table[-1].append((f"  ({change})", ""))
     if lines:
-        end = fixed + (2 + bar_width if bar_width else 0) + 2 + percent_width
         _add_legend(table, end, view)
     return table
 

@@ -116,8 +116,10 @@ def _names(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _table(values: Iterable[str]) -> dict[str, Any]:
+    """The distinct values in the order they come, and for every row how far back its value is from
+    the end of what came before: 0 for a new one, so that a column without repeats costs nothing."""
     known: dict[str, int] = {}
-    at = [known.setdefault(value, len(known)) for value in values]
+    at = [len(known) - known.setdefault(value, len(known)) for value in values]
     return {"values": [value.replace(" -> ", " → ") for value in known], "at": at}
 
 

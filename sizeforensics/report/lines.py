@@ -20,6 +20,8 @@ class CauseLine:
 
     title: str
     detail: str
+    mostly: str
+    """Which tensor most of the change belongs to, where ``detail`` counts tensors only."""
     delta_bytes: int
     gross_bytes: int
     before_bytes: int
@@ -35,6 +37,10 @@ class CauseLine:
         return CAUSES[self.title].title if single else self.title
 
 
+OTHER = "other"
+"""The title of the last line, where some causes have none of their own."""
+_NAMED = 2
+"""Causes that the last line names; more are counted."""
 _GROUPS = {"structure": "program", "metadata": "program", "container": "container"}
 _TINY = 0.005
 _TENSOR_FAMILIES = frozenset({"dtype", "duplicates", "constants", "weights", "training"})
@@ -46,10 +52,11 @@ def cause_lines(
     sort: str = "delta",
     wanted: Callable[[CauseRow], bool] = lambda _: True,
 ) -> tuple[CauseLine, ...]:
-    """At most ``limit`` lines that sum to the report's change, whatever ``wanted`` leaves out.
+    """At most ``limit`` lines, then ``other`` for what is not wanted or does not fit: they sum to
+    the report's change.
 
-    Small causes of related families share a line when they have the same sign; what is not wanted
-    or does not fit becomes one last line. ``unexplained`` always has a line of its own.
+    Small causes of related families share a line when they have the same sign. ``unexplained``
+    always has a line of its own.
     """
 
     def keep(entry: CauseRow) -> bool:
@@ -66,23 +73,28 @@ def cause_lines(
     lines += [_line(group, report) for group in together.values() if len(group) > 1]
     lines.sort(key=lambda line: _line_order(line, sort, report.delta_bytes))
     rest = [entry for entry in changed if not keep(entry)]
-    if len(lines) + bool(rest) > limit:
+    if len(lines) > limit:
         # What does not fit is what matters least, whatever the lines are sorted by.
         order = sorted(lines, key=lambda line: (line.title != "unexplained", -line.gross_bytes))
-        kept = order[: max(limit - 1, 0)]
-        rest += [entry for line in lines if line not in kept for entry in line.causes]
-        lines = [line for line in lines if line in kept]
+        rest += [entry for line in order[limit:] for entry in line.causes]
+        lines = [line for line in lines if line in order[:limit]]
     if rest:
-        lines.append(_line(rest, report, f"{len(rest):,} more cause{'s' * (len(rest) > 1)}"))
+        lines.append(_line(rest, report, OTHER))
     return tuple(lines)
 
 
 def _line(entries: Sequence[CauseRow], report: DiffReport, title: str = "") -> CauseLine:
     gross = sum(abs(entry.delta_bytes) for entry in entries)
-    single = len(entries) == 1 and not title
+    names = list(dict.fromkeys(entry.cause for entry in entries))
+    detail = mostly = ""
+    if title:
+        detail = ", ".join(names) if len(names) <= _NAMED else words.counted(len(entries), "cause")
+    elif len(entries) == 1:
+        detail, mostly = _detail(entries[0])
     return CauseLine(
-        title or ", ".join(dict.fromkeys(entry.cause for entry in entries)),
-        _detail(entries[0]) if single else "",
+        title or ", ".join(names),
+        detail,
+        mostly,
         sum(entry.delta_bytes for entry in entries),
         gross,
         sum(entry.before_bytes for entry in entries),
@@ -93,11 +105,12 @@ def _line(entries: Sequence[CauseRow], report: DiffReport, title: str = "") -> C
     )
 
 
-def _detail(entry: CauseRow) -> str:
-    """What exactly; else how many tensors, where the cause is about tensors."""
+def _detail(entry: CauseRow) -> tuple[str, str]:
+    """What exactly; else how many tensors, and the one that matters most, where the cause is about
+    tensors."""
     if entry.label or CAUSES[entry.cause].family not in _TENSOR_FAMILIES:
-        return entry.label
-    return words.counted(entry.count, "tensor")
+        return entry.label, ""
+    return words.counted(entry.count, "tensor"), entry.mostly
 
 
 def _line_order(line: CauseLine, sort: str, delta: int) -> tuple[bool, int, str, str]:

@@ -44,7 +44,7 @@ def diff(report: DiffReport) -> str:
     ratio = f" ({report.ratio})" if change and report.ratio else ""
     lost = "" if report.reconciled else f"; {format_bytes(report.unexplained_bytes)} UNEXPLAINED"
     names = [report.before.name, report.after.name]
-    names += [one_line(entry.subject, 60) for entry in report.causes]
+    names += [one_line(entry.largest, 60) for entry in report.causes]
     names += [entry.label for entry in report.causes]
     mark = "✓" if report.reconciled else "✗"
     parts = [
@@ -52,7 +52,7 @@ def diff(report: DiffReport) -> str:
         f"## {code(report.after.name)} {moved} {format_bytes(report.after.bytes)}{ratio}{lost}",
         f"**Why:** {prose(report.headline, names)}",
         _causes(report),
-        f"{mark} {' · '.join(report.reconciliation)}",
+        f"{mark} {' · '.join(report.reconciliation)} · gross change is all growth and all shrinking added up",
     ]
     optional = [
         _fixes(report.fixes), _warnings(report.warnings), _pairs(report),
@@ -121,6 +121,8 @@ def _causes(report: DiffReport) -> str:
 def _cause(line: CauseLine) -> list[str]:
     kinds = Evidence(*map(sum, zip(*(entry.evidence for entry in line.causes), strict=True)))
     detail = prose(line.detail, [line.detail]) if line.detail else ""
+    if line.mostly:
+        detail += f", {prose(line.mostly, [line.causes[0].largest])}"
     plain = line.plain if line.plain != line.title else ""
     what = ": ".join(text for text in (plain, detail) if text)
     return [line.title, what, signed_bytes(line.delta_bytes), line.percent.removesuffix(" %"), kinds.summary]

@@ -81,12 +81,22 @@ class CauseRow:
     """|delta| as a fraction of the gross change, Σ|delta| over all causes."""
     percent: str
     """The same as text."""
-    subject: str
-    """What at least half of the change belongs to; empty when nothing dominates."""
+    largest: str
+    """What most of the change belongs to; empty without a change."""
+    dominates: bool
+    """Whether at least half of the change belongs to ``largest``."""
 
     @property
     def delta_bytes(self) -> int:
         return self.after_bytes - self.before_bytes
+
+    @property
+    def mostly(self) -> str:
+        """``mostly model.24.anchors``, or ``largest ...`` where that is less than half of the change;
+        the name alone where it is all."""
+        if self.count == 1 or not self.largest:
+            return self.largest
+        return f"{'mostly' if self.dominates else 'largest'} {self.largest}"
 
     @property
     def title(self) -> str:
@@ -300,7 +310,7 @@ def _causes(rows: Sequence[Row]) -> tuple[CauseRow, ...]:
             _evidence(group),
             abs(deltas[cause, label]) / gross if gross else 0.0,
             words.percent(abs(deltas[cause, label]), gross),
-            _dominant(group, deltas[cause, label]),
+            *_largest(group, deltas[cause, label]),
         )
         for (cause, label), group in grouped.items()
     ]  # fmt: skip
@@ -310,16 +320,17 @@ def _causes(rows: Sequence[Row]) -> tuple[CauseRow, ...]:
     )))  # fmt: skip
 
 
-def _dominant(rows: Sequence[Row], delta: int) -> str:
+def _largest(rows: Sequence[Row], delta: int) -> tuple[str, bool]:
+    """The subject with most of the change, and whether it has at least half of it."""
     if not delta:
-        return ""
+        return "", False
     changes: dict[str, int] = {}
     for row in rows:
         changes[row.subject] = changes.get(row.subject, 0) + row.delta_bytes
     sign = 1 if delta > 0 else -1
     # The first in name order wins a tie, so that the sentence does not depend on the row order.
     subject = min(changes, key=lambda name: (-sign * changes[name], name))
-    return subject if 2 * sign * changes[subject] >= abs(delta) else ""
+    return subject, 2 * sign * changes[subject] >= abs(delta)
 
 
 def _tensors(rows: Sequence[Row]) -> tuple[TensorPair, ...]:
@@ -355,22 +366,30 @@ def _change(before: str | None, after: str | None) -> str:
 
 def _fixes(causes: Sequence[CauseRow], after: Inventory) -> tuple[Fix, ...]:
     """Advice for what the second artifact has more of; a hundredth of it is worth a line."""
-    known = [(entry, words.advice(entry.cause, entry.label)) for entry in causes]
+    known = [(entry, words.advice(entry.cause, entry.label), _saved(entry)) for entry in causes]
     useful = [
-        (entry, advice)
-        for entry, advice in known
-        if advice and entry.delta_bytes > 0 and 100 * entry.delta_bytes >= after.nbytes
+        (entry, advice, saves)
+        for entry, advice, saves in known
+        if advice and saves > 0 and 100 * saves >= after.nbytes
     ]
     fixes = []
-    for entry, advice in useful:
-        reasons = [(other.action, words.conflict(entry.cause, rival.cause)) for rival, other in useful]
+    for entry, advice, saves in useful:
+        reasons = [(other.action, words.conflict(entry.cause, rival.cause)) for rival, other, _ in useful]
         fixes.append(Fix(
-            entry.cause, entry.label, advice.action, entry.delta_bytes,
-            words.percent(entry.delta_bytes, after.nbytes), advice.exact, advice.risk,
+            entry.cause, entry.label, advice.action, saves,
+            words.percent(saves, after.nbytes), advice.exact, advice.risk,
             CAUSES[entry.cause].remedy, words.code(entry.cause, after.format),
             tuple(f"{action}: {why}" for action, why in reasons if why),
         ))  # fmt: skip
     return tuple(fixes)
+
+
+def _saved(entry: CauseRow) -> int:
+    """What undoing a cause saves. Storing the type of before is advice only for weights that are
+    proved to be the same: another model's weights were never of that type."""
+    if entry.cause != "dtype":
+        return entry.delta_bytes
+    return min(entry.delta_bytes, entry.evidence.proved)
 
 
 # -- the answering sentence ------------------------------------------------------------------
@@ -432,7 +451,7 @@ def _phrase(entry: CauseRow) -> str:
         delta=entry.delta_bytes,
         count=entry.count,
         elements=entry.elements,
-        subject=entry.subject if entry.cause in _NAMED else "",
+        subject=entry.largest if entry.dominates and entry.cause in _NAMED else "",
     )
 
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 GREW, SHRANK, STRONG, FAINT = "#D55E00", "#0072B2", "bold", "dim"
 """Styles; vermilion and blue stay apart for every kind of colour vision."""
 
+_WIDEST_COLUMN = 48
+"""Cells to which a column of a table is padded at most."""
+
 Segment = tuple[str, str]
 """Text and its style; a style never says anything that the text does not."""
 Line = list[Segment]
@@ -57,8 +60,12 @@ def dotted(parts: Sequence[str], view: View) -> str:
 
 
 def table(header: list[str], rows: list[list[str]], right: set[int]) -> list[Line]:
-    """Columns as wide as their widest cell: a name is never cropped."""
-    widths = [max(map(cell_width, column)) for column in zip(header, *rows, strict=True)]
+    """Columns as wide as their widest cell, up to a limit: a name is never cropped, but a long one
+    pushes its own row only."""
+    widths = [
+        min(max(map(cell_width, column)), _WIDEST_COLUMN)
+        for column in zip(header, *rows, strict=True)
+    ]
     lines: list[Line] = []
     for number, cells in enumerate([header, *rows]):
         padded = [

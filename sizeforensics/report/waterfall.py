@@ -12,7 +12,7 @@ from sizeforensics.report.rows import DiffReport
 from sizeforensics.units import format_bytes, signed_bytes
 
 MAX_BARS = 10
-"""Causes drawn one by one; what is left is one more bar."""
+"""Causes drawn one by one; what is left is one more bar, ``other``."""
 _ROOM = 0.15
 """Of the axis, left of what changes when the axis does not start at zero."""
 

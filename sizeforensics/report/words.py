@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sizeforensics.attribution import UNREAD
 from sizeforensics.escape import one_line
 from sizeforensics.units import format_bytes, signed_bytes
 
@@ -101,6 +102,8 @@ def phrase(
     if cause == "dtype":
         change = f"went {label}" if " -> " in label else "changed their element type"
         return f"{counted(elements, 'weight')} {change}"
+    if label == UNREAD:
+        return f"{counted(count, 'tensor')} cannot be compared because the other side's data were not read ({signed_bytes(delta)})"
     noun, came, went = _PHRASES[cause]
     verb = came if delta > 0 else went
     if noun and count == 1:

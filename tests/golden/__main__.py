@@ -1,13 +1,23 @@
 """``python -m tests.golden`` writes every golden file, every example in ``reports/`` and the outputs
 that the README quotes again; review the change before committing."""
 
+from tests.golden import digests
 from tests.golden.cases import CASES, HERE
 from tests.golden.examples import FILES, FOLDER
 from tests.golden.readme import ROOT, refresh
 
-for name, make in CASES.items():
-    (HERE / name).write_text(make(), encoding="utf-8", newline="")
-FOLDER.mkdir(exist_ok=True)
-for name, make_bytes in FILES.items():
-    (FOLDER / name).write_bytes(make_bytes())
-refresh({"output": ROOT})
+
+def main() -> None:
+    """Write them all."""
+    for name, make in CASES.items():
+        (HERE / name).write_text(make(), encoding="utf-8", newline="")
+    for name, text in digests.everything():
+        (HERE / name).write_text(text, encoding="utf-8")
+    FOLDER.mkdir(exist_ok=True)
+    for name, make_bytes in FILES.items():
+        (FOLDER / name).write_bytes(make_bytes())
+    refresh({"output": ROOT})
+
+
+if __name__ == "__main__":  # the processes that help import this file
+    main()

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from sizeforensics import api, formats
 from sizeforensics.causes import CAUSES
-from sizeforensics.report import catalogue, console, figures, json, markdown, save
+from sizeforensics.report import catalogue, console, figures, json, markdown
 from sizeforensics.report.contents import inspect_report
 from sizeforensics.report.rows import diff_report
 from sizeforensics.report.styled import View
 from tests.golden import real, samples
 
 HERE = Path(__file__).parent
-MODELS = HERE.parents[1] / "fixtures" / "models"
+MODELS = real.MODELS
 
 
 def _diff(case: Callable[[], samples.Case], view: View) -> Callable[[], str]:
@@ -70,22 +69,10 @@ CASES: dict[str, Callable[[], str]] = {
 }  # fmt: skip
 
 
-def _digests() -> str:
-    """What every pair gives as JSON and CSV, too long to commit: SHA-256 and size."""
-    lines = []
-    for name in real.PAIRS:
-        report = real.compared(name)
-        for kind, table in (("json", ""), ("csv", "rows"), ("csv", "tensors")):
-            data = "".join(save.pieces(report, kind, table=table)).encode("utf-8")
-            lines.append(f"{hashlib.sha256(data).hexdigest()} {len(data):>9,} {name} {table or kind}")
-    return "\n".join(lines) + "\n"
-
-
 def _scene(report: Callable[[], figures.Report], figure: str, area: str = "", by: str = "") -> Callable[[], str]:
     return lambda: real.scene_text(figures.arrange(report(), figure, area, by))
 
 
-CASES["digests.txt"] = _digests
 for _name in real.PAIRS:
     _report = partial(real.compared, _name)
     CASES[f"diff-{_name}.md"] = lambda report=_report: markdown.render(report())

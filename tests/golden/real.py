@@ -14,6 +14,7 @@ from sizeforensics.report.figure_scene import Box, Line, Scene
 from sizeforensics.report.rows import DiffReport
 
 ROOT = Path(__file__).parents[2]
+MODELS = ROOT / "fixtures" / "models"
 PAIRS = {
     "mini-onnx": ("yolov5-mini.pt", "yolov5-mini.onnx"),
     "mini-fp16": ("yolov5-mini.onnx", "yolov5-mini-fp16.onnx"),

@@ -50,7 +50,7 @@ def test_filters_leave_the_sum_alone(options):
 def test_filter_by_cause_shows_that_cause():
     text = console.diff(diff_report(*samples.yolo()), View(filter="cause=pickle"))
     assert "  - pickle " in text
-    assert "8 more causes" in text
+    assert " other  8 causes" in text
     assert "dtype" not in text.split("\n", 1)[1].split("Fix")[0]
 
 

@@ -44,7 +44,7 @@ def test_lines_and_evidence_always_sum(rows, limit, sort):
     report = diff_report(*samples.case(rows))
     lines = cause_lines(report, limit, sort)
     assert sum(line.delta_bytes for line in lines) == report.delta_bytes
-    assert len(lines) <= limit
+    assert len(lines) <= limit + 1
     pairs = (*report.tensors, *report.others)
     assert sum(pair.after_bytes for pair in pairs) == report.after.bytes
     assert sum(entry.evidence.total for entry in report.causes) == report.evidence.total

@@ -144,7 +144,7 @@ def test_every_total_is_the_sum_of_its_rows(sample):
 def test_lines_sum_to_the_change_however_few(sample, sort, limit):
     report = diff_report(*sample())
     lines = cause_lines(report, limit, sort, lambda entry: entry.cause != "pickle")
-    assert len(lines) <= limit
+    assert sum(line.title != "other" for line in lines) <= limit
     assert sum(line.delta_bytes for line in lines) == report.delta_bytes
     assert sum(line.gross_bytes for line in lines) == report.gross_bytes
 
@@ -152,7 +152,7 @@ def test_lines_sum_to_the_change_however_few(sample, sort, limit):
 def test_unexplained_is_never_folded_away():
     report = diff_report(*samples.every_cause())
     titles = [line.title for line in cause_lines(report, 3, wanted=lambda _: False)]
-    assert titles == ["unexplained", "24 more causes"]
+    assert titles == ["unexplained", "other"]
     assert not report.reconciled
     assert report.reconciliation[0] == "NOT every byte explained"
 

@@ -17,10 +17,17 @@ function names(column) {
   });
 }
 
+// Rows to indices of values; a row says how far back from the newest value its own is.
+function indices(table) {
+  let known = 0;
+  return table.at.map((back) => (back === 0 ? known++ : known - back));
+}
+
 const ONLY_BEFORE = 1, ONLY_AFTER = 2;
 
 function columns(data) {
   const count = data.names.keep.length;
+  for (const key of ["dtype", "shape", "cause", "evidence", "how", "use"]) if (data[key]) data[key].at = indices(data[key]);
   const text = (table) => (row) => table.values[table.at[row]];
   const offset = new Array(count).fill(null);
   let end = 0;
@@ -50,6 +57,9 @@ function percent(part, whole) {
   const share = (100 * part) / whole;
   return share < 0.05 ? "<0.1 %" : share > 99.95 && part < whole ? ">99.9 %" : `${share.toFixed(1)} %`;
 }
+
+// Some browsers know no idle time, and a busy machine may have none.
+const whenIdle = (work) => (window.requestIdleCallback ? requestIdleCallback(work, { timeout: 100 }) : setTimeout(work, 20));
 
 const $ = (id) => document.getElementById(id);
 

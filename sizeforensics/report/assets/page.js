@@ -14,7 +14,7 @@ class Page {
     for (const event of ["popstate", "hashchange"]) window.addEventListener(event, () => this.restore());
     this.restore();
     document.documentElement.dataset.ready = Math.round(performance.now());
-    requestIdleCallback(() => this.table.prepare());
+    whenIdle(() => this.table.prepare());
   }
 
   restore() {

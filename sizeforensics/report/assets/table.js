@@ -1,7 +1,8 @@
 // The table of tensors: search, filters, order, pages, sums, CSV.
 
 const PAGE = 100; // Rows in the page at once, when there are more than ALL_ROWS tensors.
-const ALL_ROWS = 200;
+const ALL_ROWS = 2000; // All of them are in the page, the first ones at once, the others when there is time.
+const STEP = 40;
 const LONG = 200; // Characters; longer texts scroll inside their cell.
 
 class Table {
@@ -56,7 +57,7 @@ class Table {
     });
     $("search").addEventListener("input", () => { this.page.state.q = $("search").value; this.list(); this.page.keep(); });
     $("csv").addEventListener("click", () => this.exportCsv());
-    const table = element("table", { id: "table" });
+    const table = element("table", { id: "table", className: this.rows.diff ? "pairs" : "" });
     table.append(element("caption", { id: "caption" }), element("thead"), element("tbody"), element("tfoot"));
     table.tHead.append(element("tr", {}, ...this.columns.map((column) => {
       const button = element("button", { type: "button", textContent: column.title });
@@ -180,8 +181,11 @@ class Table {
       head.firstChild.textContent = sorted ? `${title} ${state.o === "d" ? "▼" : "▲"}` : title;
     }
     const visible = list.slice(first, first + this.perPage);
-    table.tBodies[0].replaceChildren(...(visible.length ? visible.map((row) => this.line(row)) : [
+    table.tBodies[0].replaceChildren(...(visible.length ? visible.slice(0, STEP).map((row) => this.line(row)) : [
       element("tr", {}, element("td", { colSpan: this.columns.length, textContent: rows.count ? "No tensor matches. Clear the search or a filter." : "There is no tensor." }))]));
+    this.waiting = visible.slice(STEP);
+    this.drawNow(0);
+    this.drawLater(this.waiting);
     this.drawFoot(table.tFoot);
     const shown = list.length ? `Tensors ${grouped(first + 1)}–${grouped(first + visible.length)} of ${grouped(list.length)}` : "No tensor";
     const filtered = list.length < rows.count ? ` that match, of ${grouped(rows.count)} in all` : "";
@@ -189,6 +193,21 @@ class Table {
     $("count").textContent = `${shown}${filtered}${why}.`;
     $("caption").textContent = rows.diff ? "Which tensor became which, and what it takes in each file" : "Tensors and what they take in the file; those that share a storage count for the first";
     this.drawPages(pages);
+  }
+
+  // The rows that wait, some at a time so that the page never stops, unless others took their place.
+  drawLater(waiting) {
+    if (waiting.length === 0) return;
+    whenIdle(() => {
+      if (this.waiting !== waiting) return;
+      this.drawNow(STEP);
+      this.drawLater(waiting);
+    });
+  }
+
+  drawNow(count) {
+    $("table").tBodies[0].append(...this.waiting.splice(0, Math.max(count, 0)).map((row) => this.line(row)));
+    $("table").setAttribute("aria-busy", this.waiting.length > 0);
   }
 
   line(row) {
@@ -282,10 +301,15 @@ class Table {
       at = this.listed.indexOf(this.page.state.r);
     }
     const page = Math.floor(at / this.perPage) + 1;
-    this.page.state.p = page;
-    this.drawRows();
-    const line = $("table").querySelector("tr.chosen");
-    if (!line) return;
+    if (page !== this.page.state.p) {
+      this.page.state.p = page;
+      this.drawRows();
+    }
+    const body = $("table").tBodies[0];
+    body.querySelector("tr.chosen")?.classList.remove("chosen");
+    this.drawNow((at % this.perPage) + 1 - body.rows.length);
+    const line = body.rows[at % this.perPage];
+    line.classList.add("chosen");
     const area = $("rows");
     area.scrollTop = line.offsetTop - area.clientHeight / 2;
     if (scroll) {
