@@ -39,8 +39,8 @@ MOST_ROWS = 1 << 20
 KEPT_BYTES = 256 << 20
 """Bytes of rows kept in memory."""
 
-FIRST_RUN = 64
-"""Rows compared at first; doubled as long as they agree, so a short run costs little."""
+BLOCK_ELEMENTS = 1 << 20
+"""Elements of rows compared at once."""
 
 
 class Sheet(NamedTuple):
@@ -93,7 +93,14 @@ class Run(NamedTuple):
     height: int
 
 
-Index = dict[tuple[int, str, bytes], list[tuple[Sheet, int]]]
+class Place(NamedTuple):
+    """One row of a part."""
+
+    part: Sheet
+    row: int
+
+
+Index = dict[tuple[int, str, bytes], list[Place]]
 
 
 def match_slices(pairing: Pairing) -> None:
@@ -143,7 +150,7 @@ def _index(sheets: Sheets, eligible: list[Unit], side: int) -> Index:
             for sheet in _sheets_of(unit):
                 for target in wanted | {unit.tensor.dtype.name}:
                     for row, key in _windows(sheets, sheet, target):
-                        index[sheet.length, target, key].append((sheet, row))
+                        index[sheet.length, target, key].append(Place(sheet, row))
     return index
 
 
@@ -172,45 +179,107 @@ def _windows(sheets: Sheets, sheet: Sheet, target: str) -> Iterator[tuple[int, b
 def _cover(
     pairing: Pairing, sheets: Sheets, sheet: Sheet, index: Index, types: Mapping[int, set[str]]
 ) -> list[Run]:
-    """The runs of rows of ``sheet`` that are found in free parts, the longest at each row."""
+    """The runs of rows of ``sheet`` that are found in free parts."""
+    guesses = _guesses(pairing, sheets, sheet, index, types)
+    found: dict[int, Place] = {}
+    for attempt in range(1 + max(map(len, guesses.values()), default=-1)):
+        chosen: dict[tuple[int, str], list[tuple[int, Place]]] = defaultdict(list)
+        for row, place in _choices(sheet.height, guesses, found, attempt):
+            if 0 <= place.row < place.part.height:
+                chosen[place.part.unit.index, place.part.along].append((row, place))
+        for choices in chosen.values():
+            found.update(_agreeing(sheets, sheet, choices))
+        if len(found) == sheet.height:
+            break
+    return [run for run in _runs(found) if run.height * sheet.length >= LEAST]
+
+
+def _guesses(
+    pairing: Pairing, sheets: Sheets, sheet: Sheet, index: Index, types: Mapping[int, set[str]]
+) -> dict[int, list[Place]]:
+    """For each row but fills, a few rows of free parts that begin like it."""
     # Either side may be the one that was rounded: rows are looked up as they are, and as cast.
     beginnings = sorted(
         (row, target, key)
         for target in sorted(types.get(sheet.length, ()))
         for row, key in _windows(sheets, sheet, target)
     )
-    runs: list[Run] = []
-    after = 0
+    guesses: dict[int, list[Place]] = {}
     for row, group in groupby(beginnings, key=itemgetter(0)):
-        if row < after:
+        alike = chain.from_iterable(
+            index.get((sheet.length, target, key), ()) for _, target, key in group
+        )
+        first = [place for place in islice(alike, CANDIDATES) if pairing.is_free(place.part.unit)]
+        if first:
+            guesses[row] = first
+    return guesses
+
+
+def _choices(
+    height: int, guesses: Mapping[int, list[Place]], found: Mapping[int, Place], attempt: int
+) -> Iterator[tuple[int, Place]]:
+    """Where the rows that are not found yet may be.
+
+    The first attempt takes each run for as long as its part; a further one looks up every row by
+    its beginning. Rows that nothing begins like, such as fills, may follow those before them.
+    """
+    before: Place | None = None
+    fills: list[int] = []
+    for row in range(height):
+        place = found.get(row)
+        if place is None:
+            tries = []
+            if before is not None and before.row + 1 < before.part.height:
+                tries.append(Place(before.part, before.row + 1))
+            alike = guesses.get(row, [])
+            if attempt == 0 and not tries:
+                tries += alike[:1]
+            elif attempt:
+                tries += alike[attempt - 1 : attempt]
+            yield from ((row, place) for place in tries)
+            place = tries[-1] if tries else None
+        before = place
+        if place is None:
+            fills.append(row)
             continue
-        best: Run | None = None
-        found = (index.get((sheet.length, target, key), ()) for _, target, key in group)
-        for part, part_row in islice(chain.from_iterable(found), CANDIDATES):
-            if pairing.is_free(part.unit):
-                count = _agreeing_rows(sheets, Run(row, part, part_row, 0), sheet)
-                if count and (best is None or count > best.height):
-                    best = Run(row, part, part_row, count)
-        if best is not None and best.height * sheet.length >= LEAST:
-            runs.append(best)
-            after = row + best.height
+        for fill in fills:
+            yield fill, Place(place.part, place.row - row + fill)
+        fills = []
+
+
+def _agreeing(
+    sheets: Sheets, sheet: Sheet, choices: list[tuple[int, Place]]
+) -> Iterator[tuple[int, Place]]:
+    """The choices, all of one part, that are equal in full."""
+    part = choices[0][1].part
+    names = part.unit.tensor.dtype.name, sheet.unit.tensor.dtype.name
+    theirs, ours = sheets.rows(part), sheets.rows(sheet)
+    step = max(BLOCK_ELEMENTS // sheet.length, 1)
+    for first in range(0, len(choices), step):
+        block = choices[first : first + step]
+        equal = _equal_rows(
+            theirs[[place.row for _, place in block]], names[0],
+            ours[[row for row, _ in block]], names[1],
+        )  # fmt: skip
+        yield from (choice for choice, agrees in zip(block, equal.tolist(), strict=True) if agrees)
+
+
+def _runs(found: Mapping[int, Place]) -> list[Run]:
+    """Rows in a row that are rows in a row of one part, joined."""
+    runs: list[Run] = []
+    for row, (part, part_row) in sorted(found.items(), key=itemgetter(0)):
+        last = runs[-1] if runs else None
+        if (
+            last is not None
+            and last.part.unit is part.unit
+            and last.part.along == part.along
+            and last.start + last.height == row
+            and last.part_start + last.height == part_row
+        ):
+            runs[-1] = last._replace(height=last.height + 1)
+        else:
+            runs.append(Run(row, part, part_row, 1))
     return runs
-
-
-def _agreeing_rows(sheets: Sheets, run: Run, sheet: Sheet) -> int:
-    """How many rows agree from where ``run`` starts."""
-    names = run.part.unit.tensor.dtype.name, sheet.unit.tensor.dtype.name
-    theirs = sheets.rows(run.part)[run.part_start :]
-    ours = sheets.rows(sheet)[run.start :]
-    most = min(len(ours), len(theirs))
-    agreed, step = 0, FIRST_RUN
-    while agreed < most:
-        part = slice(agreed, min(agreed + step, most))
-        equal = _equal_rows(theirs[part], names[0], ours[part], names[1])
-        if not equal.all():
-            return agreed + int(np.argmin(equal))
-        agreed, step = part.stop, 2 * step
-    return agreed
 
 
 def _equal_rows(
