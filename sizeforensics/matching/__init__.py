@@ -5,6 +5,7 @@ from __future__ import annotations
 from sizeforensics.fingerprints import Advance, fingerprints, silent
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching import (
+    adapters,
     broadcasts,
     content,
     folds,
@@ -40,6 +41,7 @@ def match(before: Inventory, after: Inventory, advance: Advance = silent) -> Mat
     folds.match_folded(pairing)
     orthogonal.match_orthogonal(pairing)
     norms.match_norms_of_themselves(pairing)
+    adapters.match_merged(pairing)
     content.match_permuted(pairing, groups)
     content.place_copies(pairing, groups, lone=False)
     quantized.match_quantized(pairing)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +30,11 @@ def doubles(pairing: Pairing, unit: Unit) -> Doubles | None:
     return None if flat is None else flat.astype(np.float64).reshape(unit.tensor.shape)
 
 
-def nearest(unit: Unit, rivals: Iterable[Unit], most: int) -> list[Unit]:
-    """At most ``most`` of the rivals, those stored closest to ``unit`` first.
+def nearest(unit: Unit, rivals: Sequence[Unit], most: int) -> list[Unit]:
+    """At most ``most`` of the rivals, which ascend by index, those stored closest to ``unit`` first.
 
     Writers put what belongs together side by side, whatever they call it.
     """
-    return sorted(rivals, key=lambda rival: (abs(rival.index - unit.index), rival.index))[:most]
+    at = bisect_left(rivals, unit.index, key=lambda rival: rival.index)
+    around = rivals[max(at - most, 0) : at + most]
+    return sorted(around, key=lambda rival: (abs(rival.index - unit.index), rival.index))[:most]

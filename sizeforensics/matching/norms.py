@@ -123,9 +123,8 @@ class Norms:
     def _near(self, weight: Unit, size: int) -> list[tuple[Unit, Doubles]]:
         """The free vectors of unit length stored nearest to a weight."""
         found = []
-        free = (unit for unit in self._lines.get(size, ()) if self._pairing.is_free(unit))
-        for unit in nearest(weight, free, CANDIDATES):
-            values = doubles(self._pairing, unit)
+        for unit in nearest(weight, self._lines.get(size, []), CANDIDATES):
+            values = doubles(self._pairing, unit) if self._pairing.is_free(unit) else None
             if values is not None and abs(float((values * values).sum()) - 1) < 0.01:
                 found.append((unit, values.reshape(-1)))
         return found

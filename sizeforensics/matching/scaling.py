@@ -149,7 +149,7 @@ def _peaks(pairing: Pairing, unit: Unit) -> object:
     tensor = unit.tensor
     if not tensor.contiguous:
         return tensor.shape
-    row = _read(pairing.inventories[unit.side], unit, 0, min(prod(tensor.shape[1:]), PREFIX))
+    row = read_floats(pairing.inventories[unit.side], unit, 0, min(prod(tensor.shape[1:]), PREFIX))
     return tensor.shape, *np.argsort(np.abs(row), kind="stable")[-3:].tolist()
 
 
@@ -203,7 +203,7 @@ def _rows(inventory: Inventory, unit: Unit, layout: Layout) -> Callable[[int, in
     ordered = layout.order == tuple(range(len(shape)))
     if ordered and layout.axis == 0 and layout.groups == 1 and unit.tensor.contiguous:
         length = unit.tensor.elements // shape[0]
-        return lambda first, last: _read(inventory, unit, first * length, last * length).reshape(
+        return lambda first, last: read_floats(inventory, unit, first * length, last * length).reshape(
             -1, length
         )
     whole = array_of(inventory, unit)
@@ -218,7 +218,7 @@ def _rows(inventory: Inventory, unit: Unit, layout: Layout) -> Callable[[int, in
     return lambda first, last: rows[first:last]
 
 
-def _read(inventory: Inventory, unit: Unit, first: int, last: int) -> Array:
+def read_floats(inventory: Inventory, unit: Unit, first: int, last: int) -> Array:
     """Elements [first, last) of a contiguous float tensor, float32 or wider."""
     dtype = unit.tensor.dtype
     start, _ = extent(unit.tensor)
