@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sizeforensics.dtypes import DTYPES, DType
 from sizeforensics.inventory import Inventory, Record
 from sizeforensics.ledger import Ledger, Place, Row
 from sizeforensics.matching import Copy, Fold, Match, Matching, Scale
@@ -141,24 +142,31 @@ def _matched(sides: tuple[Side, Side], match: Match) -> Iterator[Row]:
     """What both sides hold, and how the rest of a pair splits into dtype and element count."""
     one = sides[0].inventory.tensors[match.before]
     two = sides[1].inventory.tensors[match.after]
-    common = match.elements
-    if common is None:
-        common = min(
-            sides[0].claimed_elements(match.before), sides[1].claimed_elements(match.after)
+    claimed = sides[0].claimed_elements(match.before), sides[1].claimed_elements(match.after)
+    types, how = (one.dtype, two.dtype), match.how
+    mixed = (one.dtype.kind == "complex") != (two.dtype.kind == "complex")
+    if mixed or match.elements is not None:
+        # Complex numbers are matched as pairs of real ones, and slices of them so counted.
+        types = _part(one.dtype), _part(two.dtype)
+        claimed = (
+            claimed[0] * one.dtype.bits // types[0].bits,
+            claimed[1] * two.dtype.bits // types[1].bits,
         )
-    wide = one.dtype.nbytes(common), two.dtype.nbytes(common)
+        how = f"complex numbers as pairs of real ones, {how}" if mixed else how
+    common = min(claimed) if match.elements is None else match.elements
+    wide = types[0].nbytes(common), types[1].nbytes(common)
     carried = min(wide)
     places = sides[0].place(match.before), sides[1].place(match.after)
 
     def row(cause: str, label: str, amounts: tuple[int, int]) -> Row:
         return Row(
-            cause, label, two.name, *amounts, match.evidence, match.how, 1, common, *places,
+            cause, label, two.name, *amounts, match.evidence, how, 1, common, *places,
             match.difference,
         )
 
     yield row("carried", "", (carried, carried))
-    if one.dtype.name != two.dtype.name:
-        label = f"{one.dtype.name} -> {two.dtype.name}"
+    if types[0].name != types[1].name:
+        label = f"{types[0].name} -> {types[1].name}"
         yield row("dtype", label, (wide[0] - carried, wide[1] - carried))
     elif wide[0] != wide[1]:  # strings of other lengths
         yield row("shape", "", (wide[0] - carried, wide[1] - carried))
@@ -172,6 +180,11 @@ def _matched(sides: tuple[Side, Side], match: Match) -> Iterator[Row]:
             yield row("densified" if match.evidence == "proved" else "shape", "", rest)
 
 
+def _part(dtype: DType) -> DType:
+    """The type of the real and imaginary parts of a complex type; any other type itself."""
+    return DTYPES[f"float{dtype.bits // 2}"] if dtype.kind == "complex" else dtype
+
+
 def _beyond_slices(sides: tuple[Side, Side], matching: Matching) -> Iterator[Row]:
     """What is left of tensors of which only slices were matched."""
     for number, side in enumerate(sides):
@@ -179,7 +192,8 @@ def _beyond_slices(sides: tuple[Side, Side], matching: Matching) -> Iterator[Row
         for match in matching.matches:
             if match.elements is not None:
                 index = match.on(number)
-                matched[index] += side.inventory.tensors[index].dtype.nbytes(match.elements)
+                dtype = _part(side.inventory.tensors[index].dtype)
+                matched[index] += dtype.nbytes(match.elements)
         for index, nbytes in matched.items():
             rest = int(side.coverage.claimed[index]) - nbytes
             if rest:

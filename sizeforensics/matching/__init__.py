@@ -21,7 +21,7 @@ from sizeforensics.matching import (
 )
 from sizeforensics.matching.narrowing import exact_narrower_type
 from sizeforensics.matching.pairing import Copy, Fold, Match, Matching, Pairing, Scale
-from sizeforensics.matching.units import Unit, units_of
+from sizeforensics.matching.units import Unit, as_pairs, units_of
 from sizeforensics.views import cover
 
 __all__ = [
@@ -34,6 +34,7 @@ def match(before: Inventory, after: Inventory, advance: Advance = silent) -> Mat
 
     ``advance`` is called with the number of payload bytes read so far by the first pass.
     """
+    before, after = as_pairs(before), as_pairs(after)
     pairing = Pairing((before, after), (_survey(before, 0, advance), _survey(after, 1, advance)))
     groups = content.group_by_content(pairing)
     content.match_in_order(pairing, groups)

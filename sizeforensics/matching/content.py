@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
-import numpy as np
-
 from sizeforensics.matching.casts import cast_sample, castable
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.relations import Relation, casts_to, permuted
@@ -167,22 +165,21 @@ def _link_permutations(pairing: Pairing, groups: list[Group]) -> None:
     lonely = [
         group
         for group in groups
-        if _axes(group)
-        and any(pairing.is_free(unit) for side in group.units for unit in side)
+        if any(pairing.is_free(unit) for side in group.units for unit in side)
         and not all(_reaches(group, side) for side in (0, 1))
     ]
-    shapes = {_axes(group) for group in lonely}
-    rivals: dict[tuple[int, ...], list[Group]] = defaultdict(list)
+    counts = {group.first.tensor.elements for group in lonely}
+    rivals: dict[int, list[Group]] = defaultdict(list)
     for group in groups:
-        if _axes(group) in shapes and castable(group.first.tensor.dtype.name):
-            rivals[_axes(group)].append(group)
+        if group.first.tensor.elements in counts and castable(group.first.tensor.dtype.name):
+            rivals[group.first.tensor.elements].append(group)
     lonely_ones = {id(group) for group in lonely}
-    for same_axes in rivals.values():
-        if len(same_axes) > 1:
-            _link_same_axes(pairing, same_axes, lonely_ones)
+    for same_count in rivals.values():
+        if len(same_count) > 1 and any(_turns(group) for group in same_count):
+            _link_same_ends(pairing, same_count, lonely_ones)
 
 
-def _link_same_axes(pairing: Pairing, groups: list[Group], lonely: set[int]) -> None:
+def _link_same_ends(pairing: Pairing, groups: list[Group], lonely: set[int]) -> None:
     # Whatever the order of the axes, the first element stays first and the last stays last.
     names = sorted({group.first.tensor.dtype.name for group in groups})
     by_ends: dict[tuple[str, bytes], list[Group]] = defaultdict(list)
@@ -196,6 +193,8 @@ def _link_same_axes(pairing: Pairing, groups: list[Group], lonely: set[int]) -> 
                 wanted = cast_sample(wanted, name, target)
             for other in by_ends.get((target, wanted.tobytes()), ())[:CANDIDATES]:
                 if other is group or _linked(group, other) or not {id(group), id(other)} & lonely:
+                    continue
+                if not (_turns(group) or _turns(other)):
                     continue
                 relation = permuted(pairing.inventories, group.first, other.first)
                 if relation is not None:
@@ -217,7 +216,7 @@ def _pair_links(pairing: Pairing, groups: list[Group]) -> None:
 def _rank(before: Unit, after: Unit, relation: Relation) -> tuple[object, ...]:
     # The same for diff(A, B) and diff(B, A): which side a tensor is on must not decide.
     places = sorted([(before.index, before.tensor.name), (after.index, after.tensor.name)])
-    return relation.order is not None, relation.cast, places
+    return relation.order is not None, bool(relation.reshaped), relation.cast, places
 
 
 def _pair(pairing: Pairing, group: Group, other: Group, relation: Relation) -> None:
@@ -258,10 +257,7 @@ def _by_name_then_order(ours: list[Unit], theirs: list[Unit]) -> list[tuple[Unit
 
 def _link(group: Group, other: Group, relation: Relation) -> None:
     group.links.append((other, relation))
-    back = None if relation.order is None else tuple(
-        int(axis) for axis in np.argsort(relation.order)
-    )
-    other.links.append((group, Relation(relation.cast, back, back=relation.cast)))
+    other.links.append((group, relation.inverse))
 
 
 def _linked(group: Group, other: Group) -> bool:
@@ -272,10 +268,9 @@ def _reaches(group: Group, side: int) -> bool:
     return bool(group.units[side]) or any(linked.units[side] for linked, _ in group.links)
 
 
-def _axes(group: Group) -> tuple[int, ...]:
-    """The axes longer than 1, sorted; empty where no permutation changes the order of elements."""
-    axes = tuple(sorted(size for size in group.first.tensor.shape if size != 1))
-    return axes if len(axes) > 1 else ()
+def _turns(group: Group) -> bool:
+    """Whether it has two axes longer than 1, so that permuting them changes the order of elements."""
+    return sum(size != 1 for size in group.first.tensor.shape) > 1
 
 
 def _sample(group: Group) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import permutations
 from math import prod
 from typing import Any, NamedTuple
@@ -30,12 +30,26 @@ class Relation(NamedTuple):
     order: tuple[int, ...] | None
     back: bool = False
     """Whether it is the source that is the target cast, and not the reverse."""
+    reshaped: str = ""
+    """Whether the axes permuted are those of the source, reshaped ``after``, or the target's,
+    reshaped ``before``; empty where the permutation alone makes the target's shape."""
+
+    @property
+    def inverse(self) -> Relation:
+        """The same relation seen from the target."""
+        order = None if self.order is None else tuple(np.argsort(self.order).tolist())
+        reshaped = {"after": "before", "before": "after"}.get(self.reshaped, "")
+        return Relation(self.cast, order, self.cast and not self.back, reshaped)
 
     def words(self, source: Tensor, target: Tensor) -> str:
         """The transformation from ``source`` to ``target`` as a phrase."""
         steps = []
+        if self.reshaped == "before":
+            steps.append("reshaped")
         if self.order is not None:
             steps.append(f"axes permuted {self.order}")
+            if self.reshaped == "after":
+                steps.append("reshaped")
         elif source.shape != target.shape:
             steps.append("reshaped")
         if self.cast and self.back:
@@ -69,48 +83,72 @@ def casts_to(inventories: tuple[Inventory, Inventory], source: Unit, target: Uni
 def permuted(
     inventories: tuple[Inventory, Inventory], source: Unit, target: Unit
 ) -> Relation | None:
-    """The permutation of axes, with or without a cast, that makes ``target`` of ``source``."""
-    shape = tuple(size for size in source.tensor.shape if size != 1)
-    wanted = tuple(size for size in target.tensor.shape if size != 1)
-    if len(shape) > MAX_PERMUTED_RANK or sorted(shape) != sorted(wanted):
+    """The permutation of axes, with or without reshape and cast, that makes ``target`` of ``source``."""
+    shape, wanted = (
+        tuple(size for size in unit.tensor.shape if size != 1) for unit in (source, target)
+    )
+    names = source.tensor.dtype.name, target.tensor.dtype.name
+    ours, theirs = (_whole(inventories[unit.side], unit.tensor) for unit in (source, target))
+    if ours is None or theirs is None:
         return None
-    orders = [
-        order
-        for order in permutations(range(len(shape)))
-        if tuple(shape[axis] for axis in order) == wanted and order != tuple(range(len(shape)))
-    ]
-    if not orders:
-        return None
-    array = _whole(inventories[source.side], source.tensor)
-    if array is None:
-        return None
-    array = array.reshape(shape)
-    for order in orders:
-        relation = _verify_order(inventories[target.side], source, target, array, order)
-        if relation is not None:
-            return relation
+    for order, reshaped in _turnings(shape, wanted):
+        if reshaped == "before":
+            turned = theirs.reshape(wanted).transpose(np.argsort(order))
+            equal = _equal_blocks(_rows_of(ours, turned), names[0], _blocks_of(turned), names[1])
+        else:
+            turned = ours.reshape(shape).transpose(order)
+            equal = _equal_blocks(_blocks_of(turned), names[0], _rows_of(theirs, turned), names[1])
+        if equal:
+            return Relation(names[0] != names[1], order, reshaped=reshaped)
     return None
 
 
-def _verify_order(
-    inventory: Inventory, source: Unit, target: Unit, array: npt.NDArray[Any], order: tuple[int, ...]
-) -> Relation | None:
-    names = source.tensor.dtype.name, target.tensor.dtype.name
-    same = names[0] == names[1]
-    turned = array.transpose(order)
-    row = prod(turned.shape[1:])
-    rows = max(BLOCK_ELEMENTS // max(row, 1), 1)
-    theirs = typed_blocks(inventory, target.tensor, rows * row)
-    for first, block in zip(range(0, len(turned), rows), theirs, strict=True):
-        ours = np.ascontiguousarray(turned[first : first + rows]).reshape(-1)
-        equal = (
-            np.array_equal(ours.view(np.uint8), block.view(np.uint8))
-            if same
-            else is_cast(ours, names[0], block, names[1])
-        )
-        if not equal:
-            return None
-    return Relation(not same, order)
+def _turnings(
+    shape: tuple[int, ...], wanted: tuple[int, ...]
+) -> Iterator[tuple[tuple[int, ...], str]]:
+    """Orders of axes and where a reshape comes in, permutations without one first."""
+    orders, back = _orders(shape), _orders(wanted)
+    plain = [order for order in orders if tuple(shape[axis] for axis in order) == wanted]
+    yield from ((order, "") for order in plain)
+    yield from ((order, "after") for order in orders if order not in plain)
+    for order in back:
+        if tuple(wanted[axis] for axis in np.argsort(order)) != shape:
+            yield order, "before"
+
+
+def _orders(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Every order of the axes but their own; none where there are more than any exporter permutes."""
+    if len(shape) > MAX_PERMUTED_RANK:
+        return []
+    return list(permutations(range(len(shape))))[1:]
+
+
+def _blocks_of(turned: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """The elements of an array in C order, some rows at a time."""
+    rows = _rows_at_once(turned)
+    for first in range(0, len(turned), rows):
+        yield np.ascontiguousarray(turned[first : first + rows]).reshape(-1)
+
+
+def _rows_of(flat: npt.NDArray[Any], turned: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """The elements of a flat array in blocks as long as those of ``turned``."""
+    count = _rows_at_once(turned) * prod(turned.shape[1:])
+    return (flat[first : first + count] for first in range(0, len(flat), count))
+
+
+def _rows_at_once(turned: npt.NDArray[Any]) -> int:
+    return max(BLOCK_ELEMENTS // max(prod(turned.shape[1:]), 1), 1)
+
+
+def _equal_blocks(
+    ours: Iterable[npt.NDArray[Any]], source: str, theirs: Iterable[npt.NDArray[Any]], target: str
+) -> bool:
+    return all(
+        np.array_equal(one.view(np.uint8), other.view(np.uint8))
+        if source == target
+        else is_cast(one, source, other, target)
+        for one, other in zip(ours, theirs, strict=True)
+    )
 
 
 def typed_blocks(

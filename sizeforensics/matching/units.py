@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sizeforensics.dtypes import DTYPES
 from sizeforensics.fingerprints import Fingerprint
 from sizeforensics.inventory import Inventory, Tensor
 from sizeforensics.views import Coverage
@@ -38,6 +39,28 @@ class Unit:
     sample: npt.NDArray[Any] | None
     distinctive: bool
     """Whether equal content means more than chance: readable, and neither a scalar nor a fill."""
+
+
+def as_pairs(inventory: Inventory) -> Inventory:
+    """The same artifact with every complex tensor seen as pairs of real and imaginary parts.
+
+    That is what ``torch.view_as_real`` gives, and how ONNX has to store complex numbers.
+    """
+    if all(tensor.dtype.kind != "complex" for tensor in inventory.tensors):
+        return inventory
+    return replace(inventory, tensors=tuple(map(_pairs, inventory.tensors)))
+
+
+def _pairs(tensor: Tensor) -> Tensor:
+    if tensor.dtype.kind != "complex":
+        return tensor
+    return replace(
+        tensor,
+        dtype=DTYPES[f"float{tensor.dtype.bits // 2}"],
+        shape=(*tensor.shape, 2),
+        strides=(*(2 * stride for stride in tensor.strides), 1),
+        offset=2 * tensor.offset,
+    )
 
 
 def units_of(

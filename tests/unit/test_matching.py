@@ -212,3 +212,51 @@ def test_many_renamed_tensors_stay_near_linear():
         return time.process_time() - start
 
     assert seconds(4_000) < 12 * max(seconds(1_000), 0.02)
+
+
+PERMUTED_AND_RESHAPED = {
+    "permuted, reshaped": lambda array: array.transpose(2, 0, 1).reshape(4, 18),
+    "permuted, flattened": lambda array: array.transpose(1, 0, 2).reshape(-1),
+    "reshaped, permuted": lambda array: array.reshape(8, 9).T,
+    "reshaped, permuted with more axes": lambda array: array.reshape(2, 3, 3, 4).transpose(1, 3, 2, 0),
+    "transposed in the same shape": lambda array: array.reshape(8, 9).T.reshape(8, 9),
+}
+
+
+@pytest.mark.parametrize("types", [("f4", "f4"), ("f4", "f2"), ("f2", "f4"), ("f8", "f4")])
+@pytest.mark.parametrize("name", sorted(PERMUTED_AND_RESHAPED))
+def test_permutations_before_and_after_a_reshape(name, types):
+    before = random(7, 3, 6, 4).astype(types[0])
+    if name == "transposed in the same shape":
+        before = before.reshape(8, 9)
+    after = np.ascontiguousarray(PERMUTED_AND_RESHAPED[name](before)).astype(types[1])
+    for one, other in ((before, after), (after, before)):
+        evidence, how = only(one, other)
+        assert evidence == "proved"
+        assert "axes permuted" in how
+        assert "reshaped" in how
+        assert ("cast" in how) == (types[0] != types[1])
+
+
+C = (random(11, 5, 7) + 1j * random(12, 5, 7)).astype("c8")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "causes"),
+    [
+        (C.view("f4"), {"carried": (280, 280)}),
+        (C.view("f4").reshape(5, 7, 2).astype("f8"), {"carried": (280, 280), "dtype": (0, 280)}),
+        (C.view("f4").reshape(5, 7, 2).astype("f2"), {"carried": (140, 140), "dtype": (140, 0)}),
+        (np.ascontiguousarray(C.T).view("f4"), {"carried": (280, 280)}),
+        (C.astype("c16"), {"carried": (280, 280), "dtype": (0, 280)}),
+        (C[1:4], {"carried": (168, 168), "shape": (112, 0)}),
+        (C.view("f4").reshape(5, 7, 2)[1:4], {"carried": (168, 168), "shape": (112, 0)}),
+    ],
+    ids=["pairs", "wider", "narrower", "transposed", "complex", "slice", "slice of pairs"],
+)
+def test_complex_numbers_are_pairs_of_real_ones(pairs, causes):
+    ledger = diff(artifact({"a": C}), artifact({"b": pairs}))
+    assert tensor_causes(ledger) == causes
+    assert {row.evidence for row in ledger.rows if row.elements} == {"proved"}
+    said = next(row.how for row in ledger.rows if row.cause == "carried")
+    assert ("complex numbers as pairs" in said) == (pairs.dtype.kind == "f")
