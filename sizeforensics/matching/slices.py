@@ -36,6 +36,9 @@ CANDIDATES = 8
 MOST_ROWS = 1 << 20
 """Rows of a tensor that are indexed; a longer vector is no part of a fused weight."""
 
+DIRECTIONS = 2
+"""Rows of the biases of a bidirectional layer in ONNX: each is made of pieces of vectors."""
+
 KEPT_BYTES = 256 << 20
 """Bytes of rows kept in memory."""
 
@@ -44,8 +47,8 @@ BLOCK_ELEMENTS = 1 << 20
 
 
 class Sheet(NamedTuple):
-    """A unit seen as rows of equal length: along its first axis, its second (``columns``), or all
-    but its last (``inner rows``)."""
+    """A unit seen as rows of equal length: along its first axis, its second (``columns``), all but
+    its last (``inner rows``), or one element each (``elements``)."""
 
     unit: Unit
     along: str
@@ -139,6 +142,8 @@ def _sheets_of(unit: Unit) -> Iterator[Sheet]:
         yield Sheet(unit, "inner rows", prod(shape[:-1]), shape[-1])
     if len(shape) == 2 and shape[1] <= MOST_ROWS:
         yield Sheet(unit, "columns", shape[1], shape[0])
+    if len(shape) == 2 and shape[0] == DIRECTIONS and unit.tensor.elements <= MOST_ROWS:
+        yield Sheet(unit, "elements", unit.tensor.elements, 1)
 
 
 def _index(sheets: Sheets, eligible: list[Unit], side: int) -> Index:
