@@ -353,6 +353,99 @@ def test_a_file_that_is_an_optimizer_state_is_all_optimizer_state() -> None:
     assert {tensor.use for tensor in inventory.tensors} == {"optimizer-state"}
 
 
+def master_copies(model: nn.Module) -> list[torch.Tensor]:
+    return [torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])]
+
+
+def adam_state(model: nn.Module) -> dict[str, object]:
+    return stepped(model).state_dict()
+
+
+def deepspeed_zero(model: nn.Module) -> dict[str, object]:
+    """``zero_pp_rank_0_mp_rank_00_optim_states.pt`` of stages 1 and 2."""
+    return {
+        "loss_scaler": None, "dynamic_loss_scale": True, "overflow": False, "zero_stage": 2,
+        "base_optimizer_state": adam_state(model), "group_paddings": [0], "partition_count": [1],
+        "single_partition_of_fp32_groups": master_copies(model),
+    }  # fmt: skip
+
+
+MIXED_PRECISION = {
+    "ZeRO 1 and 2": deepspeed_zero,
+    "ZeRO, elastic": lambda model: {
+        "base_optimizer_state": [{"exp_avg": flat, "step": 3} for flat in master_copies(model)],
+        "base_optimizer_state_step": torch.tensor(3),
+    },
+    "ZeRO 3": lambda model: {
+        "zero_stage": 3, "optimizer_state_dict": adam_state(model),
+        "fp32_flat_groups": master_copies(model),
+    },
+    "DeepSpeed fp16": lambda model: {
+        "cur_scale": 1.0, "optimizer_state_dict": adam_state(model),
+        "fp32_groups_flat": master_copies(model),
+    },
+    "Apex": lambda model: {
+        "loss_scaler": None, "optimizer_state_dict": adam_state(model),
+        "fp32_from_fp16": [master_copies(model)],
+    },
+    "Megatron": lambda model: {
+        "optimizer": adam_state(model), "fp32_from_fp16_params": [master_copies(model)],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", MIXED_PRECISION)
+def test_optimizers_of_mixed_precision(layout: str) -> None:
+    model = network()
+    state = MIXED_PRECISION[layout](model)
+    alone = read(saved({"optimizer_state_dict": state, "ds_config": {}, "ds_version": "0.14"}))
+    assert {tensor.use for tensor in alone.tensors} == {"optimizer-state"}
+    beside = uses(read(saved({"module": model.state_dict(), "optimizer": state, "ds_version": ""})))
+    assert beside == {"module": {"weight"}, "optimizer": {"optimizer-state"}}
+
+
+def test_a_lightning_checkpoint() -> None:
+    model = network()
+    state = stepped(model).state_dict()
+    checkpoint = {
+        "epoch": 3, "global_step": 7, "pytorch-lightning_version": "2.2.0",
+        "state_dict": model.state_dict(), "optimizer_states": [state],
+        "lr_schedulers": [{"base_lrs": [0.1], "last_epoch": 3, "best": torch.tensor(0.2)}],
+        "loops": {"fit_loop": {"state_dict": {"mean": torch.tensor([1.0, 2.0])}}},
+        "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5)}},
+        "MixedPrecision": {**torch.amp.GradScaler("cpu").state_dict(), "scale": torch.tensor(2.0)},
+        "hyper_parameters": {"weight": torch.ones(3)},
+    }  # fmt: skip
+    found = uses(read(saved(checkpoint)))
+    assert found.pop("state_dict") == {"weight"}
+    assert found.pop("hyper_parameters") == {"weight"}
+    assert len(found) == 5
+    assert set().union(*found.values()) == {"optimizer-state"}
+    del checkpoint["pytorch-lightning_version"]
+    assert uses(read(saved(checkpoint)))["callbacks"] == {"weight"}
+
+
+def test_a_callback_that_keeps_an_average() -> None:
+    checkpoint = {
+        "pytorch-lightning_version": "2.2.0", "state_dict": network().state_dict(),
+        "callbacks": {"EMA": {"weights": list(network().parameters())}},
+    }  # fmt: skip
+    assert uses(read(saved(checkpoint)))["callbacks"] == {"ema-copy"}
+
+
+def test_files_that_a_trainer_writes_beside_the_model() -> None:
+    model = network()
+    optimizer = stepped(model)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    scaler = {**torch.amp.GradScaler("cpu").state_dict(), "scale": torch.tensor(2.0)}
+    rate = {**scheduler.state_dict(), "_last_lr": [torch.tensor(0.1)]}
+    for state in (optimizer.state_dict(), scaler, rate):
+        inventory = read(saved(state))
+        assert {tensor.use for tensor in inventory.tensors} == {"optimizer-state"}
+    # A counter beside a network makes no scheduler of it.
+    assert uses(read(saved({"last_epoch": 3, "model": model.state_dict()}))) == {"model": {"weight"}}
+
+
 # --- refused --------------------------------------------------------------------------------------
 
 

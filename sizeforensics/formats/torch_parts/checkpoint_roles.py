@@ -17,8 +17,20 @@ _OPTIMIZER_KEY = re.compile("optim", re.IGNORECASE)
 _HELPER_KEY = re.compile("sched|scaler|amp", re.IGNORECASE)
 # State dicts of torch.optim.lr_scheduler and torch.amp.GradScaler.
 _HELPER_MEMBERS = frozenset((
-    "last_epoch", "_step_count", "base_lrs", "growth_factor", "_growth_tracker", "loss_scaler",
+    "last_epoch", "_step_count", "base_lrs", "_last_lr", "growth_factor", "backoff_factor",
+    "growth_interval", "_growth_tracker", "loss_scaler",
 ))  # fmt: skip
+_SURE = 3
+"""Members of a helper's state that say what it is without the help of a key."""
+# What optimizers of mixed precision keep beside, or instead of, the state of the one they wrap:
+# DeepSpeed (deepspeed/checkpoint/constants.py; runtime/fp16), Apex and Megatron.
+_MASTER_MEMBERS = frozenset((
+    "base_optimizer_state", "single_partition_of_fp32_groups", "fp32_flat_groups",
+    "fp32_groups_flat", "fp32_groups", "fp32_from_fp16", "fp32_from_fp16_params",
+))  # fmt: skip
+_LIGHTNING = "pytorch-lightning_version"
+_LIGHTNING_PROGRESS = frozenset(("loops", "callbacks"))
+"""Keys under which Lightning keeps what it needs to resume: best scores, counters, metrics."""
 _AVERAGED = frozenset(("ema", "teacher", "swa", "averaged", "average", "avg", "shadow", "polyak"))
 _CAMEL = re.compile("(?<=[a-z0-9])(?=[A-Z])")
 _WRAPPERS = ("module", "_orig_mod", "model", "ema_model", "ema", "state_dict", "net", "network")
@@ -33,7 +45,7 @@ def assign_uses(root: object, tensors: Sequence[PickledTensor]) -> list[PickledT
     ``root`` is the pickle's outermost object. Linear in the tensors and keys.
     """
     trees = _Trees()
-    if trees.is_optimizer(root):
+    if trees.is_optimizer(root) or trees.is_helper(root, _SURE):
         return [tensor._replace(use="optimizer-state") for tensor in tensors]
     scopes: dict[str, list[PickledTensor]] = {}
     for tensor in tensors:
@@ -50,11 +62,17 @@ def assign_uses(root: object, tensors: Sequence[PickledTensor]) -> list[PickledT
         value = top.get(scope)
         if scope and (
             trees.is_optimizer(value)
-            or (_HELPER_KEY.search(scope) and trees.is_helper(value))
+            or trees.is_helper(value, 1 if _HELPER_KEY.search(scope) else _SURE)
             or (_OPTIMIZER_KEY.search(scope) and _looks_like_moments(held, shapes))
         ):
             uses[scope] = "optimizer-state"
     networks = {scope: held for scope, held in scopes.items() if scope not in uses}
+    if _LIGHTNING in top:
+        for scope in _LIGHTNING_PROGRESS & networks.keys():
+            others = [other for other in networks if other not in _LIGHTNING_PROGRESS]
+            copied = any(_same_shapes(networks[scope], networks[other]) for other in others)
+            uses[scope] = "ema-copy" if copied else "optimizer-state"
+            del networks[scope]
     uses |= dict.fromkeys(_copies(networks), "ema-copy")
     return [
         tensor._replace(use=uses[tensor.scope])
@@ -78,9 +96,16 @@ class _Trees:
         """Whether this is ``torch.optim.Optimizer.state_dict()``, or a collection of them."""
         return self._all("optimizer", value, _is_optimizer_state, _NESTING)
 
-    def is_helper(self, value: object) -> bool:
-        """Whether this is the state of a learning-rate scheduler or gradient scaler, or several."""
-        return self._all("helper", value, _is_helper_state, _NESTING)
+    def is_helper(self, value: object, least: int) -> bool:
+        """Whether this is the state of a learning-rate scheduler or gradient scaler, or several.
+
+        ``least`` known members make one.
+        """
+
+        def holds(members: DictValue) -> bool:
+            return sum(key in _HELPER_MEMBERS for key in _names(members)) >= least
+
+        return self._all(f"helper {least}", value, holds, _NESTING)
 
     def _all(
         self, kind: str, value: object, holds: Callable[[DictValue], bool], nesting: int
@@ -118,13 +143,15 @@ def _parts(value: object) -> Sequence[object]:
 
 
 def _is_optimizer_state(members: DictValue) -> bool:
+    if not _MASTER_MEMBERS.isdisjoint(_names(members)):
+        return True
     return _members(members.get("state")) is not None and isinstance(
         members.get("param_groups"), ListValue
     )
 
 
-def _is_helper_state(members: DictValue) -> bool:
-    return any(isinstance(key, str) and key in _HELPER_MEMBERS for key in members.keys)
+def _names(members: DictValue) -> set[str]:
+    return {key for key in members.keys if type(key) is str}
 
 
 def _looks_like_moments(held: Sequence[PickledTensor], shapes: Counter[tuple[int, ...]]) -> bool:
@@ -172,6 +199,15 @@ def _same_network(networks: dict[str, list[PickledTensor]], one: str, other: str
         if tensor.use == "weight" and prod(tensor.shape) > 1
     )
     return bool(shapes) and shapes == parameters
+
+
+def _same_shapes(held: Sequence[PickledTensor], network: Sequence[PickledTensor]) -> bool:
+    """Whether at least half of a network's tensors have one of the same shape among ``held``."""
+    ours, theirs = (
+        Counter(tensor.shape for tensor in tensors if prod(tensor.shape) > 1)
+        for tensors in (held, network)
+    )
+    return bool(theirs) and 2 * (ours & theirs).total() >= theirs.total()
 
 
 def _signature(tensors: Sequence[PickledTensor], scope: str) -> set[tuple[str, tuple[int, ...]]]:
