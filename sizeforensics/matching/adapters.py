@@ -42,6 +42,9 @@ PROBED = 4
 ALIKE = 0.1
 """Relative distance of two images above which rounding cannot be what separates them."""
 
+MOST_RANK = 256
+"""Rank of the largest adapters; finding the null space of a larger factor takes its cube."""
+
 BLOCK_ELEMENTS = 1 << 20
 """Elements compared at once."""
 
@@ -66,9 +69,9 @@ def match_merged(pairing: Pairing) -> None:
     shared = weights[0].by_elements.keys() & weights[1].by_elements.keys()
     with np.errstate(all="ignore"):  # what is not finite fails every comparison below
         for side in (0, 1):
-            for factors in _factors(pairing, side, shared):
-                if all(pairing.is_free(unit) for unit in factors):
-                    _match(pairing, factors, weights[side], weights[1 - side])
+            for first, seconds in _factors(pairing, side, shared):
+                if pairing.is_free(first):
+                    _match(pairing, first, seconds, weights[side], weights[1 - side])
 
 
 class _Weights:
@@ -108,37 +111,57 @@ def _computable(unit: Unit) -> bool:
     )
 
 
-def _factors(pairing: Pairing, side: int, shared: set[int]) -> Iterator[tuple[Unit, Unit]]:
-    """Pairs (A, B) of one rank whose product has as many elements as weights of both sides."""
+def _factors(pairing: Pairing, side: int, shared: set[int]) -> Iterator[tuple[Unit, list[Unit]]]:
+    """Every A and the Bs of its rank whose product has as many elements as weights of both sides."""
     by_rank: dict[int, list[Unit]] = defaultdict(list)
     units = [unit for unit in pairing.free[side].values() if _computable(unit)]
     for unit in units if shared else ():
         by_rank[prod(unit.tensor.shape[1:])].append(unit)
     for first in units if shared else ():
         rank, columns = first.tensor.shape[0], prod(first.tensor.shape[1:])
-        for second in nearest(first, by_rank.get(rank, []), CANDIDATES):
-            rows = second.tensor.shape[0]
-            if second is not first and rows * columns in shared and 2 * rank <= min(rows, columns):
-                yield first, second
+        if rank > MOST_RANK:
+            continue
+        seconds = [
+            second
+            for second in nearest(first, by_rank.get(rank, []), CANDIDATES)
+            if second is not first
+            and second.tensor.shape[0] * columns in shared
+            and 2 * rank <= min(second.tensor.shape[0], columns)
+        ]
+        if seconds:
+            yield first, seconds
 
 
-def _match(pairing: Pairing, factors: tuple[Unit, Unit], ours: _Weights, theirs: _Weights) -> None:
-    first, second = (doubles(pairing, unit) for unit in factors)
-    if first is None or second is None:
+def _match(
+    pairing: Pairing, first: Unit, seconds: list[Unit], ours: _Weights, theirs: _Weights
+) -> None:
+    thin = _matrix(pairing, first)
+    if thin is None:
         return
-    first, second = first.reshape(len(first), -1), second.reshape(len(second), -1)
-    if not np.all(np.isfinite(first)) or not np.all(np.isfinite(second)):
-        return
-    size = len(second), first.shape[1]
-    vector = np.random.default_rng(0).standard_normal(first.shape[1])
-    basis, _ = np.linalg.qr(first.T)
-    vector -= basis @ (basis.T @ vector)
-    sources, targets = (weights.images(size, vector, factors) for weights in (ours, theirs))
-    for source, target in _alike(sources, targets):
-        merge = _merged(pairing, source, target, first, second)
-        if merge is not None:
-            _place(pairing, factors, source, target, merge)
-            return
+    probe = np.random.default_rng(0).standard_normal((thin.shape[1],))
+    # The rank is small, so this is faster than an orthogonal basis; it need not be as exact.
+    gram = thin @ thin.T
+    gram += np.eye(len(gram)) * (1e-12 * np.trace(gram))
+    vector = np.asarray(probe - thin.T @ np.linalg.solve(gram, thin @ probe))
+    for second in seconds:
+        flat = _matrix(pairing, second) if pairing.is_free(second) else None
+        if flat is None:
+            continue
+        size, factors = (len(flat), thin.shape[1]), (first, second)
+        sources, targets = (side.images(size, vector, factors) for side in (ours, theirs))
+        for source, target in _alike(sources, targets):
+            merge = _merged(pairing, source, target, thin, flat)
+            if merge is not None:
+                _place(pairing, factors, source, target, merge)
+                return
+
+
+def _matrix(pairing: Pairing, unit: Unit) -> Doubles | None:
+    """A factor as a matrix, all axes but the first joined; None unless all of it is finite."""
+    found = doubles(pairing, unit)
+    if found is None or not np.all(np.isfinite(found)):
+        return None
+    return found.reshape(len(found), -1)
 
 
 def _views(unit: Unit, size: tuple[int, int]) -> Iterator[_Matrix]:
