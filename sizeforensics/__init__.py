@@ -16,20 +16,26 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sizeforensics import errors
-    from sizeforensics.api import Diff, Inspection, diff, inspect
+    from sizeforensics.api import Diff, Inspection, check, diff, inspect
+    from sizeforensics.budget import Budget, Verdict, Waiver
     from sizeforensics.errors import SizeforensicsError
     from sizeforensics.limits import Limits
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Diff", "Inspection", "Limits", "SizeforensicsError", "__version__", "diff", "errors", "inspect",
+    "Budget", "Diff", "Inspection", "Limits", "SizeforensicsError", "Verdict", "Waiver", "__version__",
+    "check", "diff", "errors", "inspect",
 ]  # fmt: skip
 
 _HOMES = {
     "Diff": "sizeforensics.api",
     "Inspection": "sizeforensics.api",
     "Limits": "sizeforensics.limits",
+    "Budget": "sizeforensics.budget",
+    "Verdict": "sizeforensics.budget",
+    "Waiver": "sizeforensics.budget",
+    "check": "sizeforensics.api",
     "diff": "sizeforensics.api",
     "inspect": "sizeforensics.api",
     "SizeforensicsError": "sizeforensics.errors",

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sizeforensics import collector
-from sizeforensics.errors import InputError
+from sizeforensics.budget import Budget, Verdict
 from sizeforensics.escape import visible
+from sizeforensics.findings import Finding
 from sizeforensics.fingerprints import Advance, silent
+from sizeforensics.frames import flat_cause, flat_pair, flat_row, frame
 from sizeforensics.inventory import File, Inventory
-from sizeforensics.ledger import Row
+from sizeforensics.ledger import Ledger, Row
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.report.contents import (
     FindingRow,
@@ -49,10 +51,7 @@ def inspect(
     with the number of payload bytes done since the last call. Raises InputError when the file cannot
     be read or contradicts its format.
     """
-    from sizeforensics import formats
-
-    inventory = formats.read(os.fspath(path), limits, _optional(follow_links))
-    return look_into(inventory, advance)
+    return look_into(read(path, limits, follow_links), advance)
 
 
 def diff(
@@ -69,17 +68,52 @@ def diff(
     number of payload bytes done since the last call. Raises InputError when a file cannot be read or
     contradicts its format.
     """
-    from sizeforensics import formats
-
-    links = _optional(follow_links)
     return compare(
-        formats.read(os.fspath(before), limits, links),
-        formats.read(os.fspath(after), limits, links), advance,
+        read(before, limits, follow_links), read(after, limits, follow_links), advance
+    )
+
+
+def check(
+    model: PathLike | Inspection, budget: Budget, *, today: dt.date | None = None
+) -> Verdict:
+    """Whether a model keeps its budget, limit by limit: the value, the excess, what is to blame.
+
+    ``today`` decides which waivers hold; without it, the day in UTC does. Raises InputError when a
+    file cannot be read, and where a limit needs a baseline that the budget does not name.
+    """
+    inspection = model if isinstance(model, Inspection) else inspect(model)
+    against = None
+    if budget.baseline is not None:
+        against = compare(read(budget.baseline), inspection.inventory)
+    return judge(inspection, against, budget, today=today)
+
+
+def judge(
+    inspection: Inspection, against: Diff | None, budget: Budget, *, name: str = "",
+    baseline: str | None = None, today: dt.date | None = None,
+) -> Verdict:  # fmt: skip
+    """``check`` of what was read already; ``against`` is the diff from the baseline."""
+    from sizeforensics.budget import verdict
+    from sizeforensics.budget.facts import Facts
+
+    ledger = None
+    if against is not None:
+        report = against.report
+        ledger = Ledger(report.before.bytes, report.after.bytes, report.rows)
+    facts = Facts(inspection.inventory, inspection.waste, ledger)
+    return verdict.judge(
+        budget, facts, today or dt.datetime.now(dt.timezone.utc).date(), name=name,
+        baseline=baseline or budget.baseline,
     )  # fmt: skip
 
 
-def _optional(path: PathLike | None) -> str | None:
-    return None if path is None else os.fspath(path)
+def read(
+    path: PathLike, limits: Limits = DEFAULT_LIMITS, follow_links: PathLike | None = None
+) -> Inventory:
+    """The inventory alone, for ``look_into`` and ``compare``; arguments as of ``inspect``."""
+    from sizeforensics import formats
+
+    return formats.read(os.fspath(path), limits, None if follow_links is None else os.fspath(follow_links))
 
 
 def look_into(inventory: Inventory, advance: Advance = silent) -> Inspection:
@@ -93,7 +127,7 @@ def look_into(inventory: Inventory, advance: Advance = silent) -> Inspection:
         prints = fingerprints(inventory, coverage, advance)
         digests = [known.digest.hex() if known else None for known in prints]
         found = findings.find(inventory, coverage, prints)
-        return Inspection(inventory, inspect_report(inventory, found, digests))
+        return Inspection(inventory, inspect_report(inventory, found, digests), found)
 
 
 def compare(before: Inventory, after: Inventory, advance: Advance = silent) -> Diff:
@@ -108,10 +142,14 @@ def compare(before: Inventory, after: Inventory, advance: Advance = silent) -> D
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Inspection:
-    """One artifact: its inventory, and the report about it."""
+    """One artifact: its inventory, the report about it, and its waste in every detail.
+
+    ``inspection <= budget`` is whether it keeps that budget.
+    """
 
     inventory: Inventory
     report: InspectReport
+    waste: tuple[Finding, ...]
 
     @property
     def headline(self) -> str:
@@ -176,7 +214,7 @@ class Inspection:
             "findings": lambda: self.findings,
         }
         types = {"tensors": TensorRow, "spans": SpanRow, "nodes": NodeRow, "findings": FindingRow}
-        return _frame(kind, tables, types)
+        return frame(kind, tables, types)
 
     def to_dict(self) -> dict[str, Any]:
         """What ``inspect --format json`` prints, as plain values."""
@@ -210,6 +248,9 @@ class Inspection:
         from sizeforensics.report.save import save
 
         save(self.report, os.fspath(path), force, figure)
+
+    def __le__(self, budget: object) -> bool:
+        return check(self, budget).ok if isinstance(budget, Budget) else NotImplemented
 
     def __str__(self) -> str:
         from sizeforensics.report import console
@@ -288,11 +329,11 @@ class Diff:
         """A pandas table of ``rows``, ``causes`` or ``tensors``. Raises InputError for another
         word."""
         tables: dict[str, Callable[[], Iterable[Any]]] = {
-            "rows": lambda: map(_flat_row, self.rows),
-            "causes": lambda: map(_flat_cause, self.causes),
-            "tensors": lambda: map(_flat_pair, self.tensors),
+            "rows": lambda: map(flat_row, self.rows),
+            "causes": lambda: map(flat_cause, self.causes),
+            "tensors": lambda: map(flat_pair, self.tensors),
         }
-        return _frame(kind, tables, {})
+        return frame(kind, tables, {})
 
     def to_dict(self) -> dict[str, Any]:
         """What ``diff --format json`` prints, as plain values."""
@@ -346,54 +387,3 @@ class Diff:
         from sizeforensics.report import html
 
         return html.notebook(self.report, NOTEBOOK_ROWS)
-
-
-# -- tables ------------------------------------------------------------------------------------
-
-
-def _frame(
-    kind: str, tables: dict[str, Callable[[], Iterable[Any]]], types: dict[str, Any]
-) -> pd.DataFrame:
-    import pandas as pd
-
-    if kind not in tables:
-        raise InputError(f"expected one of {', '.join(tables)}, got {kind!r}")
-    rows = list(tables[kind]())
-    columns = rows[0]._fields if rows and hasattr(rows[0], "_fields") else None
-    if not rows and kind in types:
-        columns = types[kind]._fields
-    try:
-        return pd.DataFrame(rows, columns=columns)
-    except UnicodeEncodeError:
-        # Arrow strings, which pandas prefers where it finds pyarrow, cannot hold a lone surrogate:
-        # the columns that have one stay Python objects.
-        frame = pd.DataFrame(rows, columns=columns, dtype=object)
-        for name in frame:
-            with suppress(UnicodeEncodeError):
-                frame[name] = pd.Series(frame[name].tolist())
-        return frame
-
-
-def _flat_row(row: Row) -> dict[str, Any]:
-    values = row._asdict()
-    values.update(before=row.before and row.before.name, after=row.after and row.after.name)
-    return {**values, "delta_bytes": row.delta_bytes}
-
-
-def _flat_cause(entry: CauseRow) -> dict[str, Any]:
-    return {
-        "cause": entry.cause, "label": entry.title, "before_bytes": entry.before_bytes,
-        "after_bytes": entry.after_bytes, "delta_bytes": entry.delta_bytes, "share": entry.share,
-        "count": entry.count, "elements": entry.elements,
-        **{f"{kind}_bytes": size for kind, size in entry.evidence._asdict().items()},
-    }  # fmt: skip
-
-
-def _flat_pair(pair: TensorPair) -> dict[str, Any]:
-    return {
-        "name": pair.name, "before": pair.before and pair.before.name,
-        "after": pair.after and pair.after.name, "dtype": pair.dtype, "shape": pair.shape,
-        "before_bytes": pair.before_bytes, "after_bytes": pair.after_bytes,
-        "delta_bytes": pair.delta_bytes, "causes": ", ".join(pair.causes),
-        "evidence": pair.evidence, "how": pair.how,
-    }  # fmt: skip

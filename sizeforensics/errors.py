@@ -16,6 +16,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sizeforensics.escape import one_line
 
 
@@ -83,3 +86,12 @@ class LawBroken(SizeforensicsError):
     """An accounting law does not hold: spans do not tile, or a ledger does not sum."""
 
     exit_code = 3
+
+
+@contextmanager
+def about(where: str) -> Iterator[None]:
+    """Put ``where`` in front of what an InputError says that is raised inside."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{one_line(where)}: {error}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sizeforensics.causes import CAUSES
 from sizeforensics.fingerprints import Fingerprint
@@ -16,6 +17,14 @@ from sizeforensics.views import Coverage
 
 _BY_USE = ("optimizer-state", "ema-copy", "unreferenced")
 _BY_ROLE = {DEBUG_INFO: "debug-info", VALUE_INFO: "value-info", UNCLAIMED: "unreferenced"}
+
+
+class Waste(NamedTuple):
+    """The bytes that could go of one subject; ``label`` as a row of a ledger has it."""
+
+    subject: str
+    nbytes: int
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +39,23 @@ class Finding:
     subjects: tuple[str, ...]
     """What is wasted, most bytes first."""
     remedy: str
+    parts: tuple[Waste, ...] = ()
+    """The same in the order of ``subjects``, with the bytes of each."""
 
 
 def find(
     inventory: Inventory, coverage: Coverage, prints: Sequence[Fingerprint | None]
 ) -> tuple[Finding, ...]:
     """The waste of one artifact, most bytes first."""
-    waste: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    stored = _stored_bytes(inventory, coverage)
+    waste: dict[str, list[Waste]] = defaultdict(list)
+    stored = stored_bytes(inventory, coverage)
     for tensor, nbytes in zip(inventory.tensors, stored, strict=True):
         if tensor.use in _BY_USE and nbytes:
-            waste[tensor.use].append((tensor.name, nbytes))
+            waste[tensor.use].append(Waste(tensor.name, nbytes))
     units = units_of(inventory, coverage, prints, 0)
     copies = {copy.tensor for copy in find_copies(inventory, units)}
     for index in sorted(copies):
-        waste["duplicate"].append((inventory.tensors[index].name, stored[index]))
+        waste["duplicate"].append(Waste(inventory.tensors[index].name, stored[index]))
     for unit in units:
         # What should go altogether is not counted again as too wide.
         if unit.index not in copies and unit.tensor.use not in _BY_USE:
@@ -52,34 +63,38 @@ def find(
             if narrower is not None:
                 saved = stored[unit.index] - narrower.nbytes(unit.tensor.elements)
                 if saved > 0:
-                    waste["dtype"].append((f"{unit.tensor.name} as {narrower.name}", saved))
+                    wide = unit.tensor.dtype.name
+                    waste["dtype"].append(Waste(
+                        f"{unit.tensor.name} as {narrower.name}", saved, f"{narrower.name} -> {wide}"
+                    ))
     strings = {tensor.name for tensor in inventory.tensors if tensor.dtype.name == "string"}
     for storage, slack in zip(inventory.storages, coverage.slack.tolist(), strict=True):
         if slack:
-            waste["storage-slack"].append((storage.name, min(slack, storage.stored_bytes)))
+            waste["storage-slack"].append(Waste(storage.name, min(slack, storage.stored_bytes)))
         elif storage.encoding == "typed" and storage.stored_bytes > storage.nbytes:
             # Strings have no other encoding.
             if storage.name in strings:
                 continue
-            waste["encoding"].append((storage.name, storage.stored_bytes - storage.nbytes))
+            waste["encoding"].append(Waste(storage.name, storage.stored_bytes - storage.nbytes))
     for (role, subject), (nbytes, _) in inventory.bytes_by_subject().items():
         if role in _BY_ROLE:
-            waste[_BY_ROLE[role]].append((subject, nbytes))
+            waste[_BY_ROLE[role]].append(Waste(subject, nbytes))
     findings = [_finding(cause, parts) for cause, parts in waste.items()]
     return tuple(sorted(findings, key=lambda finding: (-finding.nbytes, finding.finding)))
 
 
-def _finding(cause: str, parts: Iterable[tuple[str, int]]) -> Finding:
-    largest_first = sorted(parts, key=lambda part: (-part[1], part[0]))
+def _finding(cause: str, parts: Iterable[Waste]) -> Finding:
+    largest_first = tuple(sorted(parts, key=lambda part: (-part.nbytes, part.subject)))
     return Finding(
         cause,
-        sum(nbytes for _, nbytes in largest_first),
-        tuple(subject for subject, _ in largest_first),
+        sum(part.nbytes for part in largest_first),
+        tuple(part.subject for part in largest_first),
         CAUSES[cause].remedy,
+        largest_first,
     )
 
 
-def _stored_bytes(inventory: Inventory, coverage: Coverage) -> list[int]:
+def stored_bytes(inventory: Inventory, coverage: Coverage) -> list[int]:
     """Bytes in the file for what each tensor claims: fewer than decoded where deflated.
 
     Typed fields count as raw here; what they cost beyond that is a finding of its own.

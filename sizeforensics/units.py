@@ -1,4 +1,4 @@
-"""Byte counts as text: parse and print, with an exact round trip."""
+"""Byte counts and shares as text: parse and print, with an exact round trip."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _FACTORS = {"B": 1} | {
     for power, prefix in enumerate("kMGTP", start=1)
 }
 _SPELLINGS = {unit.lower(): factor for unit, factor in _FACTORS.items()} | {"": 1}
+_SHARE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*", re.ASCII)
 _QUANTITY = re.compile(r"\s*([0-9][0-9,_]*(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", re.ASCII)
 
 
@@ -39,3 +40,27 @@ def format_bytes(count: int) -> str:
 def signed_bytes(count: int) -> str:
     """``+14,451,770 B``, ``-67,648 B`` or ``0 B``."""
     return f"{count:+,} B" if count else "0 B"
+
+
+def parse_share(text: str) -> Fraction:
+    """``"0.5%"`` is 1/200. Raises InputError for anything but a number and a percent sign."""
+    match = _SHARE.fullmatch(text)
+    if match is None:
+        raise InputError(f"expected a share such as '2 %', got {text!r}")
+    return Fraction(match.group(1)) / 100
+
+
+def format_share(share: Fraction) -> str:
+    """Exact, with as many decimals as it takes: ``0.5 %``. ``parse_share`` reads it back.
+
+    Raises InputError for a share that no decimal number says, such as a third.
+    """
+    percent = share * 100
+    # 2^a 5^b divides a power of ten no higher than its own number of bits.
+    for places in range(percent.denominator.bit_length() + 1):
+        shifted = percent * 10**places
+        if shifted.denominator == 1:
+            digits = str(shifted.numerator).rjust(places + 1, "0")
+            whole, decimals = digits[: len(digits) - places], digits[len(digits) - places :]
+            return f"{whole}.{decimals} %" if decimals else f"{whole} %"
+    raise InputError(f"expected a share with a finite number of decimals, got {share}")

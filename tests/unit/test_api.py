@@ -112,7 +112,7 @@ def test_notebook_view_is_inert():
     diff = api.Diff(diff_report(*samples.hostile()))
     inventory = samples.artifact(samples.HOSTILE, [(8, "tensor-data", samples.HOSTILE)])
     finding = samples.Finding("duplicate", 4, (samples.HOSTILE, "<script>alert(1)</script>"), "x")
-    found = api.Inspection(inventory, inspect_report(inventory, [finding]))
+    found = api.Inspection(inventory, inspect_report(inventory, [finding]), (finding,))
     for text in (diff._repr_html_(), found._repr_html_()):
         parsed = Tags(text)
         tables = {"p", "strong", "table", "thead", "tbody", "tr", "th", "td"}
@@ -127,7 +127,7 @@ def test_notebook_view_is_inert():
 def test_notebook_view_says_what_it_leaves_out():
     inventory = samples.artifact("a.onnx", [(8, "graph", "x")])
     findings = [samples.Finding("duplicate", 1, (str(number),), "x") for number in range(50)]
-    text = api.Inspection(inventory, inspect_report(inventory, findings))._repr_html_()
+    text = api.Inspection(inventory, inspect_report(inventory, findings), tuple(findings))._repr_html_()
     assert "30 more rows" in text
 
 

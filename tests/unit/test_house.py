@@ -30,6 +30,7 @@ FLOORS = [
     {"attribution", "findings"},
     {"snapshot", "budget"},
     {"report"},
+    {"frames"},
     {"api"},
     {"cli", "pytest_plugin"},
     {"__main__"},

@@ -205,7 +205,7 @@ def test_matplotlib_settings_of_the_user_change_nothing_and_stay():
 
 
 def test_plot_returns_a_figure():
-    diff, inspection = api.Diff(DIFFS["yolo"]()), api.Inspection(samples.inspected()[0], SINGLES["sample"]())
+    diff, inspection = api.Diff(DIFFS["yolo"]()), api.Inspection(samples.inspected()[0], SINGLES["sample"](), ())
     for figure in (diff.plot(), diff.plot("treemap", area="change", by="cause"), inspection.plot(), inspection.plot("treemap", by="role")):
         assert isinstance(figure, Figure)
         assert figure.get_size_inches().tolist() == [16, 9]

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from sizeforensics import api
 from sizeforensics.findings import Finding
 from sizeforensics.ledger import Row
-from sizeforensics.report import markdown
+from sizeforensics.report import markdown, marked
 from sizeforensics.report.contents import inspect_report
 from sizeforensics.report.rows import diff_report
 from tests.golden import real, samples
@@ -45,7 +45,7 @@ def check_inert(text):
             ), token.content  # fmt: skip
         if token.type == "text":
             assert not re.search(r"[@#\[\]`\\]|https?:|www\.|GH-|[0-9a-f]{7}", token.content), token.content
-    assert len(text) <= markdown.MAX_CHARACTERS
+    assert len(text) <= marked.MAX_CHARACTERS
     assert text.isprintable() or text.replace("\n", "").isprintable()
 
 
@@ -78,7 +78,7 @@ def test_any_name_is_inert(name):
 
 @given(st.text(alphabet="`\\ ab|*[]<", min_size=1, max_size=20).filter(str.strip))
 def test_code_shows_the_text_itself(text):
-    found = [token for token in tokens(f"x {markdown.code(text)} y") if token.type == "code_inline"]
+    found = [token for token in tokens(f"x {marked.code(text)} y") if token.type == "code_inline"]
     assert [token.content for token in found] == [text]
 
 
@@ -120,7 +120,7 @@ def test_sections_are_dropped_whole(monkeypatch):
     report = real.compared("mini-onnx")
     whole = markdown.render(report)
     assert "<details>" in whole
-    monkeypatch.setattr(markdown, "MAX_CHARACTERS", len(whole) - 1)
+    monkeypatch.setattr(marked, "MAX_CHARACTERS", len(whole) - 1)
     short = markdown.render(report)
     assert "<details>" not in short
     assert "1 section left out" in short

@@ -1,0 +1,207 @@
+"""What a budget limits: each limit as one rule, checked when it is written down."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from sizeforensics.budget.bounds import Threshold, by_severity, format_bound, parse_bound
+from sizeforensics.causes import CAUSES
+from sizeforensics.dtypes import DTYPES
+from sizeforensics.errors import InputError, about
+from sizeforensics.spans import ROLES
+from sizeforensics.spelling import did_you_mean
+
+LIMITABLE = tuple(dict.fromkeys((*CAUSES, *ROLES)))
+"""What ``causes`` may name: every cause of the catalogue and every role of a span."""
+_ARROW = " -> "
+_FORBID = "forbid"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One limit of a budget.
+
+    ``key`` is where the limit stands in the configuration, ``measure`` one of ``facts.MEASURES``,
+    ``of`` what it needs to know: a cause, a pair of element types, a pattern of tensor names, the
+    element types that are allowed.
+    """
+
+    key: str
+    measure: str
+    of: tuple[str, ...]
+    threshold: Threshold
+
+    @property
+    def title(self) -> str:
+        """What is limited, in a few words."""
+        if self.measure == "tensor":
+            return f"tensor {self.of[0]}"
+        if self.measure == "retyped":
+            return f"dtype {', '.join(self.of)}"
+        return {"total": "total", "growth": "growth", "dtypes": "element types"}.get(
+            self.measure, "".join(self.of)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Waiver:
+    """A limit that may be crossed until ``expires``, that day included, and who says why."""
+
+    limit: str
+    """The key of the rule."""
+    reason: str
+    owner: str
+    expires: dt.date
+
+    def holds(self, today: dt.date) -> bool:
+        """Whether it counts on that day."""
+        return today <= self.expires
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one model may weigh, and of what.
+
+    A limit is a number of bytes, a size such as ``"15 MB"`` or a share such as ``"2 %"``, or
+    ``{"warn": …, "fail": …}`` of two such; a share is one of the artifact, that of ``growth`` one
+    of the baseline. Raises InputError, with what was probably meant, for a limit nobody can keep.
+    """
+
+    total: object = None
+    """Bytes of all files of the artifact."""
+    growth: object = None
+    """Bytes more than the baseline has."""
+    baseline: str | None = None
+    """The model or snapshot that growth is measured from."""
+    causes: Mapping[str, object] = field(default_factory=dict)
+    """Bytes by cause or role; ``"forbid float16 -> float32"`` for a pair of element types."""
+    forbid: Sequence[str] = ()
+    """Causes, roles and pairs of element types of which there may be none."""
+    tensors: Mapping[str, object] = field(default_factory=dict)
+    """Stored bytes of any single tensor whose name matches the pattern."""
+    dtypes: object = None
+    """The element types that tensors may have."""
+    unexplained: object = 0
+    """Bytes that nothing accounts for."""
+    waivers: Sequence[Waiver] = ()
+    rules: tuple[Rule, ...] = field(init=False, repr=False)
+    """All of this as rules, in the order in which they are reported."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rules", tuple(self._rules()))
+        keys = [rule.key for rule in self.rules]
+        for waiver in self.waivers:
+            if waiver.limit not in keys:
+                meant = did_you_mean(waiver.limit, keys)
+                raise InputError(f"waivers: no limit {waiver.limit!r} to waive{meant}")
+
+    def _rules(self) -> Iterator[Rule]:
+        if self.total is not None:
+            yield _plain("max_bytes", "total", (), self.total)
+        if self.growth is not None:
+            yield _plain("max_growth", "growth", (), self.growth)
+        for name, value in _table("causes", self.causes):
+            yield from _about_cause(name, value)
+        for name in _names("forbid", self.forbid):
+            if _ARROW in name:
+                yield Rule(f"forbid.{name}", "retyped", (_pair(name),), Threshold(fail=0))
+            else:
+                _known("forbid", name, LIMITABLE)
+                yield Rule(f"forbid.{name}", "cause", (name,), Threshold(fail=0))
+        for pattern, value in _table("tensors", self.tensors):
+            yield _plain(f"tensors.{pattern}", "tensor", (pattern,), value)
+        if self.dtypes is not None:
+            yield from _dtypes(self.dtypes)
+        if "unexplained" not in self.causes:
+            yield _plain("unexplained", "cause", ("unexplained",), self.unexplained)
+
+
+# -- one limit ---------------------------------------------------------------------------------
+
+
+def _plain(key: str, measure: str, of: tuple[str, ...], value: object) -> Rule:
+    """A limit in bytes or as a share."""
+    with about(key):
+        bounds = {severity: parse_bound(bound) for severity, bound in by_severity(value).items()}
+        shares = [bound for bound in bounds.values() if isinstance(bound, Fraction)]
+        if measure == "total" and shares:
+            raise InputError(f"expected a size: {format_bound(shares[0])} of the artifact is no limit to it")
+        if len(bounds) == 2 and len(shares) != 1 and bounds["warn"] >= bounds["fail"]:
+            raise InputError("expected less to warn at than to fail at")
+    return Rule(key, measure, of, Threshold(**bounds))
+
+
+def _about_cause(name: str, value: object) -> Iterator[Rule]:
+    """A limit on a cause: bytes, a share, ``forbid``, or ``forbid A -> B`` for pairs of types."""
+    key = f"causes.{name}"
+    _known("causes", name, LIMITABLE)
+    with about(key):
+        parts = by_severity(value)
+    amounts: dict[str, object] = {}
+    for severity, part in parts.items():
+        pairs = _forbidden(part)
+        if pairs == ("",):
+            amounts[severity] = 0
+        elif pairs:
+            if name != "dtype":
+                raise InputError(f"{key}: expected a limit (only dtype has pairs of types), got {part!r}")
+            yield Rule(key, "retyped", tuple(map(_pair, pairs)), Threshold(**{severity: 0}))
+        else:
+            amounts[severity] = part
+    if amounts:
+        yield _plain(key, "cause", (name,), amounts)
+
+
+def _forbidden(value: object) -> tuple[str, ...]:
+    """What follows the word ``forbid`` in a text or in each of a list of texts; empty for a
+    limit."""
+    texts = value if isinstance(value, list | tuple) else [value]
+    rest = []
+    for text in texts:
+        word, _, pair = text.strip().partition(" ") if isinstance(text, str) else ("", "", "")
+        if word != _FORBID:
+            return ()
+        rest.append(pair.strip())
+    return tuple(rest)
+
+
+def _pair(text: str) -> str:
+    """``float16 -> float32`` with the spaces that a ledger writes."""
+    before, arrow, after = (part.strip() for part in text.partition(_ARROW.strip()))
+    if not arrow:
+        raise InputError(f"dtype: expected a pair such as 'float16 -> float32', got {text!r}")
+    for name in (before, after):
+        _known("dtype", name, DTYPES)
+    return f"{before}{_ARROW}{after}"
+
+
+def _dtypes(value: object) -> Iterator[Rule]:
+    """One rule for each severity: the lists may differ."""
+    for severity, part in by_severity(value).items():
+        names = _names("dtypes", part)
+        for name in names:
+            _known("dtypes", name, DTYPES)
+        yield Rule("dtypes", "dtypes", names, Threshold(**{severity: 0}))
+
+
+# -- what a value must look like ---------------------------------------------------------------
+
+
+def _known(where: str, name: str, known: Sequence[str] | Mapping[str, object]) -> None:
+    if name not in known:
+        raise InputError(f"{where}: no {name!r}{did_you_mean(name, known)}")
+
+
+def _table(where: str, value: object) -> list[tuple[str, object]]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise InputError(f"{where}: expected a table of limits, got {value!r}")
+    return list(value.items())
+
+
+def _names(where: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(name, str) for name in value):
+        raise InputError(f"{where}: expected a list of names, got {value!r}")
+    return tuple(value)
