@@ -73,7 +73,7 @@ class Entry:
 def find(folder: str = "") -> Path:
     """The configuration of a folder. Raises InputError when it has none, or two."""
     own, shared = Path(folder, OWN_FILE), Path(folder, SHARED_FILE)
-    there = shared.is_file() and _section(shared, _read(shared)) is not None
+    there = is_configured(shared)
     if own.is_file() and there:
         raise InputError(f"{OWN_FILE} and {SHARED_FILE} both hold budgets: keep one of them")
     if own.is_file():
@@ -81,6 +81,11 @@ def find(folder: str = "") -> Path:
     if there:
         return shared
     raise InputError(f"{MISSING}; `sizeforensics init` writes a first one")
+
+
+def is_configured(path: Path) -> bool:
+    """Whether the file exists and has a part for budgets."""
+    return path.is_file() and _section(path, _read(path)) is not None
 
 
 def load(path: Path) -> tuple[Entry, ...]:

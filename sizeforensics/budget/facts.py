@@ -113,13 +113,28 @@ class Facts:
         return [culprit._replace(gained=True) for culprit in _culprits(self.grown)]
 
     def held(self) -> list[Culprit]:
-        """The waste of the artifact, then its roles with the largest tensor or subject of each."""
+        """What the artifact is made of, most bytes first: its waste, and what is left of each role
+        once the waste is taken out. They sum to the artifact."""
         wasted = self.wasted()
-        known = {culprit.cause for culprit in wasted}
-        roles = {(role, ""): parts for role, parts in self.by_subject.items() if role not in known}
+        data, unclaimed = ROLES[TENSOR_DATA], ROLES[UNCLAIMED]
+        nbytes = {role: sum(part.nbytes for part in parts) for role, parts in self.by_subject.items()}
+        for culprit in wasted:
+            if culprit.cause in nbytes:
+                del nbytes[culprit.cause]
+            else:
+                nbytes[data] = nbytes.get(data, 0) - culprit.nbytes
+                if culprit.cause == "unreferenced":
+                    nbytes[data] += nbytes.pop(unclaimed, 0)
         # Every tensor is a subject of its own; the spans know its storage only.
-        roles[ROLES[TENSOR_DATA], ""] = [Waste(tensor.name, nbytes) for tensor, nbytes in self.tensors]
-        return [*wasted, *_culprits(roles)]
+        named = {part.subject for finding in self.findings for part in finding.parts}
+        tensors = [Waste(tensor.name, size) for tensor, size in self.tensors if tensor.name not in named]
+        subjects = {**self.by_subject, data: tensors or self.by_subject.get(data, [])}
+        rest = [
+            culprit._replace(nbytes=nbytes[culprit.cause])
+            for culprit in _culprits({(role, ""): parts for role, parts in subjects.items()})
+            if nbytes.get(culprit.cause, 0) > 0
+        ]
+        return _largest_first([*wasted, *rest])
 
 
 def _gain(row: Row) -> Waste:
@@ -142,7 +157,11 @@ def _culprits(groups: Mapping[tuple[str, str], Iterable[Waste]]) -> list[Culprit
         if nbytes > 0:
             members = sum(part.nbytes > 0 for part in largest)
             found.append(Culprit(cause, label, nbytes, largest[0].subject, members))
-    return sorted(found, key=lambda culprit: (-culprit.nbytes, culprit.cause, culprit.label))
+    return _largest_first(found)
+
+
+def _largest_first(culprits: Iterable[Culprit]) -> list[Culprit]:
+    return sorted(culprits, key=lambda culprit: (-culprit.nbytes, culprit.cause, culprit.label))
 
 
 def _each(cause: str, parts: Iterable[Waste]) -> tuple[Culprit, ...]:

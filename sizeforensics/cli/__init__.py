@@ -1,7 +1,7 @@
 """The command line: verbs that only wire, and the one place that prints or exits.
 
-stdout is data, stderr is progress, warnings and one line per error. Exit codes: 0 fine, 2 bad input
-or usage, 3 a defect of this program, 130 interrupted, 141 the reader of stdout went away.
+stdout is data, stderr is progress, warnings and one line per error. Exit codes: 0 fine, 1 a budget is
+exceeded, 2 bad input or usage, 3 a defect of this program, 130 interrupted, 141 the reader of stdout went away.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import suppress
 import click
 
 from sizeforensics import __version__, terminal
-from sizeforensics.cli import look, options, words
+from sizeforensics.cli import budgets, look, options, words
 from sizeforensics.errors import SizeforensicsError
 from sizeforensics.escape import one_line
 from sizeforensics.spelling import did_you_mean
@@ -29,6 +29,9 @@ Which tensor became which, largest change first?
     sizeforensics diff -v --min-bytes 1MB yolov5s.pt yolov5s.onnx
 The same for a script, and as a file:
     sizeforensics diff yolov5s.pt yolov5s.onnx --format json -o diff.csv
+Does every model keep its size budget? (a first configuration, then the verdicts)
+    sizeforensics init
+    sizeforensics check
 What does a word of the report mean?
     sizeforensics explain dtype"""
 """The examples of the main help; the mark keeps click from filling them into a paragraph."""
@@ -124,7 +127,7 @@ class _Group(click.Group):
 @click.group(
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog=f"{_TOUR}\n\nExit codes: 0 fine, 2 bad input or usage, 3 a defect of this program.",
+    epilog=f"{_TOUR}\n\nExit codes: 0 fine, 1 a budget is exceeded, 2 bad input or usage, 3 a defect of this program.",
 )
 @click.version_option(__version__, "-V", "--version", message="sizeforensics %(version)s")
 @options.debug
@@ -136,5 +139,7 @@ def cli() -> None:
     """
 
 
-for command in (look.diff, look.inspect, look.map_, words.explain, words.completion):
+for command in (
+    look.diff, look.inspect, look.map_, budgets.check, budgets.init, words.explain, words.completion,
+):  # fmt: skip
     cli.add_command(command)

@@ -138,8 +138,10 @@ def map_(
     The spans of a file neither overlap nor leave gaps; bytes that nothing accounts for are spans
     with the role 'unclaimed'.
     """
-    output.check_outputs(outputs, force, spans=True)
     from sizeforensics import formats
+    from sizeforensics.report import save
+
+    output.check_outputs(outputs, force, save.MAP_KINDS)
 
     inventory = formats.read(model, limits, links)
     output.deliver(inventory, form, outputs, force)

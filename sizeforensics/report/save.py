@@ -96,8 +96,13 @@ def save(report: Report, path: str, force: bool = False, figure: str = "", table
     half a report and a failure leaves an older one as it was.
     """
     check(path, force, MAP_KINDS if isinstance(report, Inventory) else KINDS)
+    write(path, _chunks(report, kind_of(path), figure, table))
+
+
+def write(path: str, chunks: Iterable[bytes]) -> None:
+    """Replace the file at ``path`` as a whole; raise InputError when it cannot be written."""
     try:
-        _replace(Path(path), _chunks(report, kind_of(path), figure, table))
+        _replace(Path(path), chunks)
     except OSError as error:
         raise InputError(f"{one_line(path)}: cannot write: {error.strerror or error}") from None
 

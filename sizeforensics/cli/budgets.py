@@ -1,0 +1,175 @@
+"""The verbs about budgets: ``check`` and ``init``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sizeforensics import terminal
+from sizeforensics.cli import options, output
+from sizeforensics.errors import InputError, Unrecognized
+from sizeforensics.escape import one_line
+
+if TYPE_CHECKING:
+    from sizeforensics.budget import Verdict
+    from sizeforensics.budget.selection import Task
+    from sizeforensics.budget.starter import Found
+
+_SKIPPED_FOLDERS = {"node_modules", "__pycache__", "site-packages", "venv"}
+"""Folders whose models are not the project's own; so are those whose names begin with a dot."""
+
+
+@click.command(
+    epilog=options.examples(
+        "sizeforensics check                                  every budget of the project",
+        "sizeforensics check detector",
+        "sizeforensics check dist/yolov5s.onnx --baseline released/yolov5s.onnx",
+        "sizeforensics check --format github -o sizes.md      in a workflow",
+    )
+    + "\n\nExit codes: 0 every budget is kept, 1 one is not, 2 bad input or usage.",
+)
+@click.argument("wanted", nargs=-1, metavar="[NAME | FILE]...")
+@click.option("--baseline", type=options.model, metavar="FILE", help="Measure growth from FILE instead.")
+@click.option(
+    "--config", type=click.Path(), metavar="FILE",
+    help="The configuration; by default sizeforensics.toml or pyproject.toml of this folder.",
+)  # fmt: skip
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json", "markdown", "junit", "github"]),
+    default="table", show_default=True,
+    help="What stdout gets; github are annotations of a workflow, markdown is the comment for a "
+    "pull request.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", "outputs", multiple=True, metavar="FILE", type=click.Path(),
+    help="Also write a report; the extension decides its kind: .json .md .xml (JUnit). Repeatable.",
+)  # fmt: skip
+@options.force
+@options.debug
+@click.pass_context
+def check(
+    context: click.Context, *, wanted: tuple[str, ...], baseline: str | None, config: str | None,
+    form: str, outputs: tuple[str, ...], force: bool,
+) -> None:  # fmt: skip
+    """Does every model keep its size budget, and what is to blame where one does not?
+
+    Budgets are tables of [tool.sizeforensics.budgets] in pyproject.toml, or of [budgets] in
+    sizeforensics.toml. NAME checks one of them, FILE those that are about this file. One line for
+    each budget and file: the verdict, the value, the limit, and the causes with most bytes.
+    """
+    from sizeforensics.budget.config import find, load
+    from sizeforensics.budget.selection import select
+    from sizeforensics.report import verdicts as report
+
+    output.check_outputs(outputs, force, tuple(report.KINDS))
+    entries = load(Path(config) if config else find())
+    verdicts = [_judged(task) for task in select(entries, wanted, baseline)]
+    _deliver(verdicts, form, outputs)
+    if not all(verdict.ok for verdict in verdicts):
+        context.exit(1)
+
+
+def _judged(task: Task | Verdict) -> Verdict:
+    from sizeforensics import api
+    from sizeforensics.budget import Verdict
+
+    if isinstance(task, Verdict):
+        return task
+    inventory = api.read(task.path)
+    before = api.read(task.baseline) if task.baseline is not None else None
+    read = [inventory] if before is None else [inventory, before, inventory]
+    with terminal.progress(sum(map(output.payload, read))) as advance:
+        inspection = api.look_into(inventory, advance)
+        against = api.compare(before, inventory, advance) if before is not None else None
+    return api.judge(inspection, against, task.budget, name=task.name, baseline=task.baseline)
+
+
+def _deliver(verdicts: Sequence[Verdict], form: str, outputs: Sequence[str]) -> None:
+    """The files, then stdout."""
+    from sizeforensics.report import save
+    from sizeforensics.report import verdicts as report
+
+    for path in outputs:
+        kind = report.KINDS[save.kind_of(path, tuple(report.KINDS))]
+        save.write(path, (text.encode("utf-8") for text in report.pieces(verdicts, kind)))
+    if form != "table":
+        output.write_data(report.pieces(verdicts, form))
+        return
+    from sizeforensics.report.verdicts import console
+
+    output.write([console.render(verdicts, output.plain_view())])
+
+
+@click.command(
+    epilog=options.examples(
+        "sizeforensics init                 from the models below this folder",
+        "sizeforensics init dist --force    from those in dist, over an older configuration",
+    ),
+)
+@click.argument("places", nargs=-1, metavar="[FOLDER | FILE]...", type=click.Path())
+@click.option("--force", is_flag=True, help="Replace a configuration that exists.")
+@options.debug
+def init(*, places: tuple[str, ...], force: bool) -> None:
+    """Write a first sizeforensics.toml with a budget for every model found.
+
+    Files are recognised by their content. Every limit is kept by the models as they are today, and
+    what could be stricter stands there as a comment.
+    """
+    from sizeforensics.budget import config, starter
+    from sizeforensics.report import save
+
+    target = config.OWN_FILE
+    if os.path.lexists(target) and not force:
+        raise InputError(f"{target}: exists; --force replaces it")
+    if config.is_configured(Path(config.SHARED_FILE)):
+        raise InputError(f"{config.SHARED_FILE} holds budgets already: expected one place for them")
+    models = _models(places or (".",))
+    if not models:
+        raise InputError(f"{', '.join(map(one_line, places)) or '.'}: expected a model, found none")
+    save.write(target, [starter.write(models).encode("utf-8")])
+    output.write([f"{target}: {len(models):,} budgets; `sizeforensics check` checks them\n"])
+
+
+def _models(places: Sequence[str]) -> list[Found]:
+    """The models at these places, without the further files of a model in several."""
+    from sizeforensics import api
+    from sizeforensics.budget.starter import Found
+
+    found: dict[str, Found] = {}
+    parts: set[str] = set()
+    left_out: list[str] = []
+    for path in sorted({str(path) for place in places for path in _files(Path(place))}):
+        try:
+            inventory = api.read(path)
+        except Unrecognized:
+            continue
+        except InputError as error:
+            left_out.append(str(error))
+            continue
+        if not path.isprintable():
+            left_out.append(f"{path}: a configuration cannot hold this name")
+        elif inventory.tensors:
+            parts.update(file.path for file in inventory.files[1:])
+            found[path] = Found(inventory, api.look_into(inventory).waste)
+    output.warn(left_out)
+    return [model for path, model in found.items() if path not in parts]
+
+
+def _files(place: Path) -> Iterator[Path]:
+    if not place.is_dir():
+        if not place.exists():
+            raise InputError(f"{one_line(str(place))}: expected a folder or a file, got nothing")
+        yield place
+        return
+    for folder, folders, names in os.walk(place):
+        folders[:] = [
+            name for name in folders if not name.startswith(".") and name not in _SKIPPED_FOLDERS
+        ]
+        for name in names:
+            path = Path(folder, name)
+            if path.is_file() and not path.is_symlink():
+                yield path
