@@ -106,8 +106,9 @@ class Budget:
         for name, value in _table("causes", self.causes):
             yield from _about_cause(name, value)
         for name in _names("forbid", self.forbid):
-            if _ARROW in name:
-                yield Rule(f"forbid.{name}", "retyped", (_pair(name),), Threshold(fail=0))
+            if _ARROW.strip() in name:
+                pair = _pair(name)
+                yield Rule(f"forbid.{pair}", "retyped", (pair,), Threshold(fail=0))
             else:
                 _known("forbid", name, LIMITABLE)
                 yield Rule(f"forbid.{name}", "cause", (name,), Threshold(fail=0))

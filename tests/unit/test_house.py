@@ -38,6 +38,7 @@ FLOORS = [
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 APART = {"formats", "matching"}
 RENDERERS = {"console", "html", "markdown", "figures", "json", "csv", "catalogue"}
+VERDICTS = {"console", "markdown", "json", "junit", "github"}
 FORMATS = {
     "pytorch", "pytorch_tar", "legacy", "bare_pickle", "torchscript", "model_json", "torch_export",
     "onnx", "safetensors",
@@ -120,11 +121,16 @@ def test_only_the_interface_reads_formats():
         assert not [parts for parts in imported_by(path) if parts[0] == "formats"], by_path(path)
 
 
-@pytest.mark.parametrize(("folder", "apart"), [("report", RENDERERS), ("formats", FORMATS)])
+@pytest.mark.parametrize(
+    ("folder", "apart"),
+    [("report", RENDERERS), ("report/verdicts", VERDICTS), ("formats", FORMATS)],
+)
 def test_siblings_that_never_import_each_other(folder, apart):
+    above = tuple(folder.split("/"))
     for path in (HOUSE / folder).glob("*.py"):
         if path.stem in apart:
-            others = {parts[1] for parts in imported_by(path) if parts[0] == folder and parts[1:]}
+            inside = [parts[len(above):] for parts in imported_by(path) if parts[: len(above)] == above]
+            others = {parts[0] for parts in inside if parts}
             assert not others & (apart - {path.stem}), by_path(path)
 
 

@@ -1,0 +1,187 @@
+"""`check` and `init`: what they print, write, refuse and return."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from sizeforensics import cli
+from sizeforensics.budget.config import load
+
+MODELS = Path(__file__).parents[2] / "fixtures" / "models"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("dist").mkdir()
+    for name in ("tied.pt", "tied-legacy.onnx"):
+        shutil.copy(MODELS / name, "dist")
+    return tmp_path
+
+
+def configure(text):
+    Path("sizeforensics.toml").write_text(text, encoding="utf-8")
+
+
+BROKEN = """
+[budgets.export]
+path = "dist/tied-legacy.onnx"
+baseline = "dist/tied.pt"
+causes = { duplicate = "2304 B" }
+[budgets.checkpoint]
+path = "dist/tied.pt"
+max_bytes = "108 kB"
+"""
+
+
+def test_one_line_for_each_budget_and_exit_1(project, capsys):
+    configure(BROKEN)
+    assert cli.run(["check"]) == 1
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.splitlines()[1].split()[:4] == ["FAIL", "export", "dist/tied-legacy.onnx", "duplicate"]
+    assert out.splitlines()[2].split()[:4] == ["OK", "checkpoint", "dist/tied.pt", "total"]
+    assert "(onnx::MatMul_283)" in out.splitlines()[1]
+    assert cli.run(["check", "checkpoint"]) == 0
+    assert cli.run(["check", "dist/tied.pt"]) == 0
+    assert cli.run(["check", "dist/tied-legacy.onnx"]) == 1
+
+
+def test_reports_go_to_files_by_their_extension(project, capsys):
+    configure(BROKEN)
+    assert cli.run(["check", "-o", "r.json", "-o", "r.md", "-o", "r.xml"]) == 1
+    capsys.readouterr()
+    for form, name in (("json", "r.json"), ("markdown", "r.md"), ("junit", "r.xml")):
+        assert cli.run(["check", "--format", form]) == 1
+        assert capsys.readouterr().out == Path(name).read_text(encoding="utf-8")
+    assert json.loads(Path("r.json").read_text(encoding="utf-8"))["status"] == "fail"
+    assert ET.parse("r.xml").getroot().get("failures") == "1"
+    assert cli.run(["check", "--format", "github"]) == 1
+    assert capsys.readouterr().out.startswith("::error file=dist/tied-legacy.onnx,title=size budget export%3A duplicate::")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check"], "expected sizeforensics.toml, or [tool.sizeforensics] in pyproject.toml"),
+        (["check", "--config", "no.toml"], "no.toml: cannot read: No such file or directory"),
+        (["check", "-o", "r.html"], "r.html: expected a file name that ends in one of .json, .md, .xml"),
+        (["check", "--format", "xml"], "'xml' is not one of"),
+        (["chekc"], "did you mean 'check'?"),
+        (["init", "nowhere"], "nowhere: expected a folder or a file, got nothing"),
+        (["init", "empty"], "empty: expected a model, found none"),
+    ],
+)
+def test_usage_and_bad_input_are_one_line_and_exit_2(project, capsys, arguments, said):
+    Path("empty").mkdir()
+    assert cli.run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_a_report_is_not_replaced_without_force(project, capsys):
+    configure(BROKEN)
+    Path("r.md").write_text("mine", encoding="utf-8")
+    assert cli.run(["check", "-o", "r.md"]) == 2
+    assert "exists; --force" in capsys.readouterr().err
+    assert Path("r.md").read_text(encoding="utf-8") == "mine"
+    assert cli.run(["check", "-o", "r.md", "--force"]) == 1
+    assert Path("r.md").read_text(encoding="utf-8").startswith("<!-- sizeforensics check -->")
+
+
+def test_a_broken_model_is_bad_input(project, capsys):
+    configure(BROKEN)
+    Path("dist/tied.pt").write_bytes(b"PK\x03\x04 and no more")
+    assert cli.run(["check", "checkpoint"]) == 2
+    assert capsys.readouterr().err.startswith("error: dist/tied.pt: at 0x")
+
+
+def test_another_configuration(project, capsys):
+    Path("conf").mkdir()
+    Path("conf/size.toml").write_text('[budgets.a]\npath = "../dist/tied.pt"\n', encoding="utf-8")
+    assert cli.run(["check", "--config", "conf/size.toml"]) == 0
+    assert "conf/../dist/tied.pt" in capsys.readouterr().out
+
+
+# -- init --------------------------------------------------------------------------------------
+
+
+def test_init_writes_budgets_that_are_kept_today(project, capsys):
+    shutil.copy(MODELS / "yolov5-micro-dynamo.onnx", "dist")
+    shutil.copy(MODELS / "yolov5-micro-dynamo.onnx.data", "dist")
+    for folder in (".venv", "node_modules", "venv/lib/site-packages"):
+        Path(folder).mkdir(parents=True)
+        shutil.copy(MODELS / "tied.pt", folder)
+    Path("notes.onnx").write_text("no model", encoding="utf-8")
+    assert cli.run(["init"]) == 0
+    assert capsys.readouterr().out == "sizeforensics.toml: 3 budgets; `sizeforensics check` checks them\n"
+    entries = load(Path("sizeforensics.toml"))
+    assert [(entry.name, entry.path) for entry in entries] == [
+        ("tied-legacy", "dist/tied-legacy.onnx"), ("tied", "dist/tied.pt"),
+        ("yolov5-micro-dynamo", "dist/yolov5-micro-dynamo.onnx"),
+    ]  # fmt: skip
+    assert cli.run(["check"]) == 0
+    text = Path("sizeforensics.toml").read_text(encoding="utf-8")
+    assert "# duplicate = 0  # 65,576 B today: further copies of one tensor" in text
+    assert 'max_bytes = "184 kB"  # 175,087 B today' in text
+
+
+def test_what_init_left_as_a_comment_is_a_limit_too(project, capsys):
+    assert cli.run(["init", "dist/tied-legacy.onnx"]) == 0
+    path = Path("sizeforensics.toml")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("[budgets"))
+    stricter = [line.removeprefix("# ") for line in lines[start:] if not line.startswith("# baseline")]
+    path.write_text("\n".join(stricter), encoding="utf-8")
+    capsys.readouterr()
+    assert cli.run(["check", "--baseline", "dist/tied-legacy.onnx", "--format", "json"]) == 1
+    limits = json.loads(capsys.readouterr().out)["budgets"][0]["limits"]
+    assert [limit["key"] for limit in limits if limit["status"] == "fail"] == ["causes.duplicate"]
+
+
+def test_init_replaces_nothing_without_force(project, capsys):
+    configure("# mine\n")
+    assert cli.run(["init"]) == 2
+    assert "sizeforensics.toml: exists; --force replaces it" in capsys.readouterr().err
+    assert Path("sizeforensics.toml").read_text(encoding="utf-8") == "# mine\n"
+    assert cli.run(["init", "--force"]) == 0
+    assert len(load(Path("sizeforensics.toml"))) == 2
+
+
+def test_init_leaves_a_project_with_budgets_alone(project, capsys):
+    Path("pyproject.toml").write_text("[tool.sizeforensics]\n", encoding="utf-8")
+    assert cli.run(["init", "--force"]) == 2
+    assert "pyproject.toml holds budgets already" in capsys.readouterr().err
+
+
+def test_init_tells_models_of_one_name_apart(project, capsys):
+    for folder in ("dist/a", "dist/b"):
+        Path(folder).mkdir()
+        shutil.copy(MODELS / "tied.pt", f"{folder}/model.pt")
+    shutil.copy(MODELS / "tied.pt", "dist/tied-legacy.pt")
+    shutil.copy(MODELS / "tied.pt", 'dist/ä "quoted" [1].pt')
+    assert cli.run(["init"]) == 0
+    entries = load(Path("sizeforensics.toml"))
+    assert [entry.name for entry in entries] == [
+        "dist-a-model-pt", "dist-b-model-pt", "tied-legacy-onnx", "tied-legacy-pt", "tied",
+        'ä "quoted" [1]',
+    ]  # fmt: skip
+    capsys.readouterr()
+    assert cli.run(["check"]) == 0
+
+
+def test_init_leaves_out_what_it_cannot_read_and_says_so(project, capsys):
+    Path("dist/broken.pt").write_bytes((MODELS / "tied.pt").read_bytes()[:5000])
+    Path("dist/a\x1b.pt").write_bytes((MODELS / "tied.pt").read_bytes())
+    assert cli.run(["init"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("sizeforensics.toml: 2 budgets;")
+    assert "warning: dist/broken.pt: at 0x" in err
+    assert "warning: dist/a\\x1b.pt: a configuration cannot hold this name" in err
