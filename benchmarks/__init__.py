@@ -1,1 +1,1 @@
-"""Benchmarks that anyone can run: accuracy against planted causes."""
+"""Benchmarks that anyone can run: accuracy against planted causes, speed, and sizes of reports."""

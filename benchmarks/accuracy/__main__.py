@@ -16,10 +16,9 @@ from benchmarks.accuracy import nets, peer
 from benchmarks.accuracy.planted import Planted, Recipe, Size
 from benchmarks.accuracy.recipes import RECIPES
 from benchmarks.accuracy.score import attributed, score
+from benchmarks.marks import ROOT, update
 
-BEGIN, END = "<!-- accuracy: begin -->", "<!-- accuracy: end -->"
-README = Path(__file__).parents[2] / "README.md"
-
+README = ROOT / "README.md"
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -80,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.markdown or options.update_readme:
         table = markdown(lines, options.size)
         if options.update_readme:
-            update(README, table)
+            update(README, "accuracy", table)
         else:
             print(table)
     else:
@@ -119,16 +118,6 @@ def markdown(lines: list[Line], size: Size) -> str:
         f"| **mean of {len(lines)}** | | | | **{_percent(ours)}** | **{_percent(theirs)}** |",
         *(["", "Below 100 %:", "", *reasons] if reasons else []),
     ])  # fmt: skip
-
-
-def update(readme: Path, table: str) -> None:
-    """Replace what is between the two marks. Raises ValueError when they are not there."""
-    text = readme.read_text(encoding="utf-8")
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{readme}: expected the lines {BEGIN!r} and {END!r}, found none")
-    readme.write_text(f"{head}{BEGIN}\n{table}\n{END}{tail}", encoding="utf-8")
 
 
 def _percent(value: float) -> str:

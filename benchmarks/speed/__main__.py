@@ -13,12 +13,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.marks import README, update
 from benchmarks.speed import measure
 from benchmarks.speed.cases import CACHE, CASES, FULL, QUICK
 from benchmarks.speed.report import as_json, as_text
-
-README = measure.ROOT / "benchmarks" / "README.md"
-BEGIN, END = "<!-- speed: begin -->\n", "<!-- speed: end -->\n"
 
 
 def main() -> None:
@@ -43,16 +41,7 @@ def main() -> None:
     else:
         print(as_text(results, scale, markdown=options.markdown), end="")
     if options.update_readme:
-        _update(as_text(results, scale, markdown=True))
-
-
-def _update(text: str) -> None:
-    """Put the tables between the marks in the README."""
-    before, begin, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise SystemExit(f"{README} lacks the marks {BEGIN.strip()} and {END.strip()}")
-    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+        update(README, "speed", as_text(results, scale, markdown=True))
 
 
 def _parser() -> argparse.ArgumentParser:

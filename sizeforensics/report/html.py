@@ -31,8 +31,8 @@ from sizeforensics.units import signed_bytes
 SCRIPTS = ("data", "boxes", "treemap", "table", "page")
 TOP_TENSORS = 10
 """Tensors in the page for readers without scripts; the script replaces them with all."""
-TEXT_LIMIT = 600
-"""Characters of any one text from a file."""
+TEXT_LIMIT, LABEL_LIMIT = 600, 80
+"""Characters of any one text from a file, and of one that only says which of many."""
 
 
 def render(report: DiffReport | InspectReport) -> Iterator[str]:
@@ -77,6 +77,7 @@ def _environment() -> jinja2.Environment:
         grouped=lambda count: f"{count:,}",
         signed=signed_bytes,
         change=lambda count: f"{count:+,}" if count else "0",
+        brief=lambda text: one_line(text, LABEL_LIMIT),
         percent_of_axis=lambda fraction: f"{100 * fraction:.2f}%",
     )
     environment.globals.update(

@@ -2,8 +2,8 @@
 
 A hundred thousand tensors as JSON objects take 23 MB. Here every property is one column; names say
 how much they share with the name before, offsets how far they are from where the tensor before
-ended, and texts that repeat are a table and indices into it. Rows are in the order of the file,
-where neighbours resemble each other.
+ended, sizes how far they are from what type and shape say, and texts that repeat are a table and
+indices into it. Rows are in the order of the file, where neighbours resemble each other.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ from collections.abc import Iterable, Sequence
 from os.path import commonprefix
 from typing import Any
 
+from sizeforensics.dtypes import DTYPES
 from sizeforensics.escape import one_line
-from sizeforensics.report.contents import InspectReport
+from sizeforensics.ledger import Place
+from sizeforensics.report.contents import InspectReport, TensorRow
 from sizeforensics.report.rows import DiffReport, TensorPair
 
 NAME_LIMIT = 512
 """Characters of a name in the page; a longer one is cut in the middle."""
 OTHERS_LIMIT = 400
 """Rows about no tensor; the smallest ones beyond are summed per cause or role."""
+
+_EXACT = 1 << 52
+"""Bits of a tensor up to which a script can multiply its shape without rounding."""
 
 _Other = tuple[str, str, int, int, int]
 
@@ -43,8 +48,9 @@ def of_diff(report: DiffReport) -> dict[str, Any]:
         "names": _names(names),
         "matched": _names(matched),
         "side": [(pair.before is None) * 2 + (pair.after is None) for pair in pairs],
-        "before": [pair.before_bytes for pair in pairs],
-        "after": [pair.after_bytes for pair in pairs],
+        "before": [pair.before_bytes - _usual(pair.before) for pair in pairs],
+        "after": [pair.after_bytes - _usual(pair.after) for pair in pairs],
+        "bits": _bits(place.dtype for pair in pairs for place in (pair.before, pair.after) if place),
         "dtype": _table(pair.dtype for pair in pairs),
         "shape": _table(pair.shape for pair in pairs),
         "cause": _table(" ".join(pair.causes) for pair in pairs),
@@ -74,8 +80,9 @@ def of_inspect(report: InspectReport) -> dict[str, Any]:
     return {
         "kind": "inspect",
         "names": _names([one_line(tensor.name, NAME_LIMIT) for tensor in tensors]),
-        "before": [tensor.bytes for tensor in tensors],
-        "after": [stored for _, stored in rows],
+        "before": [tensor.bytes - _usual(tensor) for tensor in tensors],
+        "after": [stored - _usual(tensor) for tensor, stored in rows],
+        "bits": _bits(tensor.dtype for tensor in tensors),
         "dtype": _table(tensor.dtype for tensor in tensors),
         "shape": _table(tensor.shape_text for tensor in tensors),
         "cause": _table(waste.get(tensor.name, "") for tensor in tensors),
@@ -113,6 +120,20 @@ def _names(names: Sequence[str]) -> dict[str, Any]:
         previous = name
     # A name holds no line break: control characters are escaped.
     return {"keep": keep, "rest": "\n".join(rest)}
+
+
+def _bits(dtypes: Iterable[str]) -> dict[str, int]:
+    return {name: DTYPES[name].bits for name in sorted(set(dtypes) & DTYPES.keys())}
+
+
+def _usual(tensor: Place | TensorRow | None) -> int:
+    """Bytes that type and shape ask for; 0 where there is no tensor or a script could not tell."""
+    bits = DTYPES[tensor.dtype].bits if tensor and tensor.dtype in DTYPES else 0
+    for size in tensor.shape if tensor else ():
+        bits *= size
+        if not 0 <= bits <= _EXACT:
+            return 0
+    return -(-bits // 8)
 
 
 def _table(values: Iterable[str]) -> dict[str, Any]:

@@ -78,12 +78,12 @@ def check(path: str, force: bool = False, kinds: Sequence[str] = KINDS) -> None:
         from sizeforensics.report import parquet
 
         parquet.require()
-    if Path(path).is_dir():
+    if os.path.isdir(path):  # noqa: PTH112  pathlib raises for a name that is too long
         raise InputError(f"{one_line(path)}: expected a file to write, got a directory")
     if os.path.lexists(path) and not force:
         raise InputError(f"{one_line(path)}: exists; --force (force=True) replaces it")
     folder = Path(path).parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112
         raise InputError(f"{one_line(path)}: expected an existing folder, got {one_line(str(folder))}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{one_line(path)}: expected a folder that can be written to")
@@ -92,10 +92,13 @@ def check(path: str, force: bool = False, kinds: Sequence[str] = KINDS) -> None:
 def save(report: Report, path: str, force: bool = False, figure: str = "", table: str = "") -> None:
     """Write the report; raise InputError when the path is taken, unwritable or of no known kind.
 
-    ``figure`` and ``table`` choose as in ``pieces``. What is written goes to a temporary file beside ``path`` that is then renamed, so that nobody sees
-    half a report and a failure leaves an older one as it was.
+    ``figure`` and ``table`` choose as in ``pieces``. What is written goes to a temporary file
+    beside ``path`` that is then renamed, so that nobody sees half a report and a failure leaves an
+    older one as it was. A file that the report is about is never replaced.
     """
     check(path, force, MAP_KINDS if isinstance(report, Inventory) else KINDS)
+    if any(_same(path, file) for file in _read_from(report)):
+        raise InputError(f"{one_line(path)}: is one of the files that the report is about")
     write(path, _chunks(report, kind_of(path), figure, table))
 
 
@@ -105,6 +108,20 @@ def write(path: str, chunks: Iterable[bytes]) -> None:
         _replace(Path(path), chunks)
     except OSError as error:
         raise InputError(f"{one_line(path)}: cannot write: {error.strerror or error}") from None
+
+
+def _read_from(report: Report) -> list[str]:
+    if isinstance(report, Inventory):
+        return [report.path, *(file.path for file in report.files)]
+    sides = [report.before, report.after] if isinstance(report, DiffReport) else [report.side]
+    return [path for side in sides for path in (side.path, *(file.path for file in side.files))]
+
+
+def _same(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)  # noqa: PTH121  neither needs to be there
+    except (OSError, ValueError):
+        return False
 
 
 def _replace(path: Path, chunks: Iterable[bytes]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from benchmarks.reports.synthetic import transformer
 from sizeforensics import api, formats
 from sizeforensics.ledger import Place, Row
 from sizeforensics.report.contents import InspectReport, inspect_report
@@ -11,13 +10,7 @@ from sizeforensics.report.rows import DiffReport, diff_report
 from tests.golden import samples
 from tests.golden.cases import MODELS
 
-PARTS = (
-    ("self_attn.q_proj.weight", 4096), ("self_attn.k_proj.weight", 1024),
-    ("self_attn.v_proj.weight", 1024), ("self_attn.o_proj.weight", 4096),
-    ("mlp.gate_proj.weight", 11008), ("mlp.up_proj.weight", 11008), ("mlp.down_proj.weight", 11008),
-    ("input_layernorm.weight", 64), ("post_attention_layernorm.weight", 64),
-    ("self_attn.q_proj.bias", 64),
-)  # fmt: skip
+__all__ = ["HOSTILE", "hostile", "hostile_contents", "nothing", "odd_shapes", "one_tensor", "real", "slight", "transformer"]
 
 HOSTILE = (
     "<script>alert(1)</script>", "</script><script>alert(2)</script>", "<img src=x onerror=alert(3)>",
@@ -37,34 +30,6 @@ def real(*names: str) -> DiffReport | InspectReport:
     if len(inventories) == 1:
         return api.look_into(*inventories).report
     return api.compare(*inventories).report
-
-
-def transformer(tensors: int) -> DiffReport:
-    """A float16 checkpoint exported to float32: that many tensors, matrices renamed and shuffled."""
-    rows = list(_pairs(tensors))
-    rows += [
-        Row("names", "", "tensor names", 0, 40 * tensors, "parsed", "NodeProto.output", tensors),
-        Row("container", "", "ZIP records", 210 * tensors, 0, "parsed", "ZIP", tensors),
-        Row("alignment", "", "ZIP records", 30 * tensors, 0, "parsed", "FB padding", tensors),
-    ]
-    return diff_report(*samples.case(rows, "giant.pt", "giant.onnx"))
-
-
-def _pairs(tensors: int) -> Iterator[Row]:
-    before_end = after_end = 64
-    for number in range(tensors):
-        part, count = PARTS[number % len(PARTS)]
-        name = f"model.layers.{number // len(PARTS)}.{part}"
-        renamed = f"onnx::MatMul_{7 * number % 1_000_003 + 1000}" if count > 64 else name
-        shape = (64, count // 64) if count > 64 else (64,)
-        before = Place(name, 0, before_end, 2 * count, "float16", shape)
-        after = Place(renamed, 0, after_end, 4 * count, "float32", shape[::-1])
-        before_end += 2 * count + 200 + number % 64
-        after_end += 4 * count + 40
-        how = "cast float16 -> float32" + ", axes permuted (1, 0)" * (count > 64)
-        size = 2 * count
-        yield Row("carried", "", renamed, size, size, "proved", how, 1, count, before, after)
-        yield Row("dtype", "float16 -> float32", renamed, 0, size, "proved", how, 1, count, before, after)
 
 
 def hostile() -> DiffReport:
@@ -107,6 +72,18 @@ def one_tensor() -> DiffReport:
 def nothing() -> DiffReport:
     """Two files without a tensor; all that is in them is unexplained."""
     return diff_report(*samples.case([Row("unexplained", "", "all of it", 0, 10, "unexplained", "")]))
+
+
+def odd_shapes() -> DiffReport:
+    """Shapes whose product no script can tell, and sizes that do not follow from them."""
+    shapes = ((2**62, 4), (0, 2**62), (2**62, 0), (-5, 3), (10**400,), (), (3, 2**50), (7,))
+    rows = []
+    for number, shape in enumerate(shapes, start=1):
+        before, after = (Place(f"{number}", 0, 100 * number, 40 + number, dtype, shape) for dtype in ("float16", "int4"))
+        rows.append(Row("carried", "", "odd", 40, 40, "proved", "cast", 1, 1, before, after))
+        rows.append(Row("unmatched", "", "odd", number, 0, "parsed", "", 1, 1, before._replace(name="x"), None))
+        rows.append(Row("unmatched", "", "odd", 0, 9, "parsed", "", 1, 1, None, after._replace(name="y", dtype="unheard")))
+    return diff_report(*samples.case(rows))
 
 
 def slight() -> DiffReport:

@@ -29,6 +29,7 @@ def report(name):
         "one": reports.one_tensor,
         "nothing": reports.nothing,
         "slight": reports.slight,
+        "odd": reports.odd_shapes,
         "hostile": reports.hostile,
         "hostile contents": reports.hostile_contents,
         "2,000": lambda: reports.transformer(2_000),
@@ -333,8 +334,9 @@ def test_search_filters_and_sorting(show):
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_the_foot_of_the_table_adds_up(show):
-    page = show(report("onnx")).page
+@pytest.mark.parametrize("name", ["onnx", "external", "odd", "hostile", "10,000"])
+def test_the_foot_of_the_table_adds_up(show, name):
+    page = show(report(name)).page
     page.locator("#search").fill("weight")
     lines = page.locator("#table tfoot tr").all()
     numbers = [
@@ -342,7 +344,7 @@ def test_the_foot_of_the_table_adds_up(show):
         for line in lines
     ]
     assert [sum(column) for column in zip(*numbers[:-1], strict=True)] == numbers[-1]
-    book = report("onnx")
+    book = report(name)
     assert numbers[-1] == [book.before.bytes, book.after.bytes, book.delta_bytes]
 
 

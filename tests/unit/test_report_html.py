@@ -174,12 +174,39 @@ def test_the_file_is_small(make, tensors, most):
 # -- what the script gets ------------------------------------------------------------------------
 
 
+def texts_of(table):
+    """A column of texts from its distinct values, as the script reads it."""
+    known, texts = 0, []
+    for back in table["at"]:
+        known += back == 0
+        texts.append(table["values"][known - (back or 1)])
+    assert known == len(table["values"])
+    return texts
+
+
+def sizes_of(data, column):
+    """A column of sizes, as the script reads it: what type and shape ask for is added."""
+    which = 0 if column == "before" else -1
+    absent = {"before": 2, "after": 1}[column]
+    sizes = []
+    for row, (dtype, shape) in enumerate(zip(texts_of(data["dtype"]), texts_of(data["shape"]), strict=True)):
+        bits = data["bits"].get(dtype.split(" → ")[which], 0)
+        for text in shape.split(" → ")[which].split("x"):
+            bits *= 1 if text == "scalar" else int(text)
+            if not 0 <= bits <= 2**52:
+                bits = 0
+                break
+        there = data["kind"] == "inspect" or not data["side"][row] & absent
+        sizes.append(data[column][row] + there * -(-bits // 8))
+    return sizes
+
+
 @pytest.mark.parametrize("name", ["yolo", "every cause", "onnx", "external", "same", "one", "nothing"])
 def test_data_of_a_diff_sum_to_both_files(name):
     report = SAMPLES[name]()
     data = data_of(page(report))
     for column, side in (("before", 2), ("after", 3)):
-        total = sum(data[column]) + sum(other[side] for other in data["others"])
+        total = sum(sizes_of(data, column)) + sum(other[side] for other in data["others"])
         assert total == getattr(report, column).bytes
     assert len(names_of(data["names"])) == len(report.tensors)
     places = sorted(place.name for pair in report.tensors if (place := pair.after or pair.before))
@@ -190,7 +217,7 @@ def test_data_of_a_diff_sum_to_both_files(name):
 def test_data_of_an_inventory_sum_to_the_file(name):
     report = SAMPLES[name]()
     data = data_of(page(report))
-    assert sum(data["after"]) + sum(other[3] for other in data["others"]) == report.side.bytes
+    assert sum(sizes_of(data, "after")) + sum(other[3] for other in data["others"]) == report.side.bytes
     assert len(data["after"]) == len(report.tensors)
 
 
@@ -198,10 +225,10 @@ def test_offsets_come_back():
     report = SAMPLES["onnx"]()
     data = data_of(page(report))
     end, found = 0, set()
-    names = names_of(data["names"])
+    names, sizes = names_of(data["names"]), {column: sizes_of(data, column) for column in ("before", "after")}
     for row, distance in enumerate(data["offset"]):
         start = end + distance
-        end = start + data["before" if data["side"][row] == 1 else "after"][row]
+        end = start + sizes["before" if data["side"][row] == 1 else "after"][row]
         found.add((names[row], start))
     assert found == {(place.name, place.offset) for pair in report.tensors if (place := pair.after or pair.before)}
 
@@ -212,16 +239,6 @@ def test_the_smallest_others_are_summed():
     assert len(data["others"]) == html_data.OTHERS_LIMIT + 1
     assert data["others"][-1][1] == "600 more"
     assert sum(other[2] for other in data["others"]) == 500_500
-
-
-def texts_of(table):
-    """A column of texts from its distinct values, as the script reads it."""
-    known, texts = 0, []
-    for back in table["at"]:
-        known += back == 0
-        texts.append(table["values"][known - (back or 1)])
-    assert known == len(table["values"])
-    return texts
 
 
 def test_texts_come_back():

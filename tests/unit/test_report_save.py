@@ -7,11 +7,12 @@ import os
 
 import pytest
 
+from sizeforensics import api, formats
 from sizeforensics.errors import InputError
 from sizeforensics.report import save
 from sizeforensics.report.contents import inspect_report
 from sizeforensics.report.rows import diff_report
-from tests.golden import samples
+from tests.golden import real, samples
 
 
 @pytest.fixture
@@ -57,6 +58,28 @@ def test_unwritable_paths_are_one_line(tmp_path, report, path):
     with pytest.raises(InputError) as caught:
         save.save(report, str(tmp_path / path), force=True)
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_is_too_long_is_one_line(tmp_path, report):
+    with pytest.raises(InputError, match="File name too long"):
+        save.save(report, str(tmp_path / ("x" * 300 + ".json")))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["diff", "inspect", "map"])
+def test_a_file_that_the_report_is_about_is_never_replaced(tmp_path, kind):
+    model, other = tmp_path / "model.json", tmp_path / "link.json"
+    model.write_bytes((real.MODELS / "tied.pt").read_bytes())
+    other.symlink_to(model)
+    inventory = formats.read(str(model))
+    report = {
+        "diff": lambda: api.compare(inventory, inventory).report,
+        "inspect": lambda: api.look_into(inventory).report, "map": lambda: inventory,
+    }[kind]()
+    for path in (model, other):
+        with pytest.raises(InputError, match="report is about"):
+            save.save(report, str(path), force=True)
+    assert model.read_bytes() == (real.MODELS / "tied.pt").read_bytes()
 
 
 def test_failure_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch, report):

@@ -23,11 +23,30 @@ function indices(table) {
   return table.at.map((back) => (back === 0 ? known++ : known - back));
 }
 
+// To each size what type and shape ask for, of the first or the last where a tensor has two.
+function addUsual(data, sizes, isAbsent, which) {
+  const bits = data.dtype.values.map((text) => data.bits[text.split(" → ").at(which)] ?? 0);
+  const dimensions = data.shape.values.map((text) => text.split(" → ").at(which).split("x").map((size) => (size === "scalar" ? 1 : Number(size))));
+  sizes.forEach((size, row) => {
+    if (isAbsent(data.side?.[row])) return;
+    let all = bits[data.dtype.at[row]];
+    for (const dimension of dimensions[data.shape.at[row]]) {
+      all *= dimension;
+      if (!(all >= 0 && all <= 2 ** 52)) return; // A product that this script would round was left alone.
+    }
+    sizes[row] = size + Math.ceil(all / 8);
+  });
+}
+
 const ONLY_BEFORE = 1, ONLY_AFTER = 2;
 
 function columns(data) {
   const count = data.names.keep.length;
   for (const key of ["dtype", "shape", "cause", "evidence", "how", "use"]) if (data[key]) data[key].at = indices(data[key]);
+  if (data.kind === "diff") {
+    addUsual(data, data.before, (side) => side & ONLY_AFTER, 0);
+    addUsual(data, data.after, (side) => side & ONLY_BEFORE, -1);
+  } else for (const sizes of [data.before, data.after]) addUsual(data, sizes, () => false, 0);
   const text = (table) => (row) => table.values[table.at[row]];
   const offset = new Array(count).fill(null);
   let end = 0;

@@ -1,0 +1,1 @@
+"""How large a report becomes, and how long it takes."""
