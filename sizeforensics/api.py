@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 
+observers: list[Callable[[Inspection, Diff | None, Verdict], None]] = []
+"""Who is told of every verdict with what it was reached from: a test run that writes reports."""
+
 NOTEBOOK_ROWS = 20
 """Rows of a table in the notebook view; ``to_frame`` has them all."""
 
@@ -101,10 +104,13 @@ def judge(
         report = against.report
         ledger = Ledger(report.before.bytes, report.after.bytes, report.rows)
     facts = Facts(inspection.inventory, inspection.waste, ledger)
-    return verdict.judge(
+    told = verdict.judge(
         budget, facts, today or dt.datetime.now(dt.timezone.utc).date(), name=name,
         baseline=baseline or budget.baseline,
     )  # fmt: skip
+    for observer in observers:
+        observer(inspection, against, told)
+    return told
 
 
 def read(

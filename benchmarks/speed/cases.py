@@ -156,6 +156,28 @@ def _renamed(scale: Scale, folder: Path, kind: str) -> Result:
     return Result(f"renamed-{kind}", title, costs, goals)
 
 
+def unused_plugin(scale: Scale, folder: Path) -> Result:
+    """What a pytest that checks no model pays for the plugin, from start to exit."""
+    suite = folder / "suite"
+    # A distribution for pytest to find the plugin by, whether this package is installed or not.
+    site = suite / "sizeforensics-0.dist-info"
+    site.mkdir(parents=True, exist_ok=True)
+    (site / "METADATA").write_text("Metadata-Version: 2.1\nName: sizeforensics\nVersion: 0\n")
+    (site / "entry_points.txt").write_text("[pytest11]\nsizeforensics = sizeforensics.pytest_plugin\n")
+    (suite / "pytest.ini").write_text("[pytest]\n")
+    (suite / "test_nothing.py").write_text("def test_nothing():\n    pass\n")
+    run = [
+        sys.executable, "-c", "import sys, pytest; sys.path.insert(0, sys.argv.pop(1)); sys.exit(pytest.main())",
+        str(suite), str(suite), "-q", "-p", "no:cacheprovider",
+    ]  # fmt: skip
+    commands = {OURS: run, "without it": [*run, "-p", "no:sizeforensics"]}
+    # A difference of milliseconds takes more looks than one of seconds.
+    costs = alternate(commands, 4 * scale.rounds)
+    result = Result("plugin", "`pytest` with one test that checks no model", costs, ())
+    goal = Goal("pytest with the plugin", 1 / result.processor_ratio("without it"), 1.05, "x")
+    return Result(result.name, result.title, costs, (goal,))
+
+
 SMALLEST = 10
 """Tensors of a diff whose time is that of starting and of nothing else."""
 
@@ -177,6 +199,7 @@ CASES: dict[str, Callable[[Scale, Path], Result]] = {
     "diff": yolo_diff,
     "renamed-pt": renamed_checkpoints,
     "renamed-onnx": renamed_models,
+    "plugin": unused_plugin,
 }
 
 

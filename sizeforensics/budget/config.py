@@ -33,7 +33,8 @@ _LIMITS = {
     "forbid": "forbid", "tensors": "tensors", "dtypes": "dtypes", "unexplained": "unexplained",
 }  # fmt: skip
 """Key of the configuration to field of ``Budget``."""
-_KEYS = ("path", "optional", *_LIMITS, "waivers")
+_FILE_KEYS = ("path", "optional")
+_KEYS = (*_FILE_KEYS, *_LIMITS, "waivers")
 _WAIVER_KEYS = ("limit", "reason", "owner", "expires")
 _MAGIC = "*?["
 
@@ -144,15 +145,23 @@ def _entry(name: str, table: object, folder: str) -> Entry:
         optional = table.get("optional", False)
         if not isinstance(optional, bool):
             raise InputError(f"optional: expected true or false, got {optional!r}")
-        if "baseline" in table:
-            _text(table, "baseline")
-        limits = {field: table[key] for key, field in _LIMITS.items() if key in table}
-        budget = Budget(**limits, waivers=_waivers(table.get("waivers", [])))
-        return Entry(name, path, budget, optional, folder)
+        limits = {key: value for key, value in table.items() if key not in _FILE_KEYS}
+        return Entry(name, path, budget_of(limits), optional, folder)
+
+
+def budget_of(table: Mapping[str, Any]) -> Budget:
+    """The budget that keys and values of the configuration describe, without the files."""
+    _check_keys(table, (*_LIMITS, "waivers"))
+    if "baseline" in table:
+        _text(table, "baseline")
+    limits = {field: table[key] for key, field in _LIMITS.items() if key in table}
+    return Budget(**limits, waivers=_waivers(table.get("waivers", [])))
 
 
 def _text(table: Mapping[str, Any], key: str) -> str:
     value = table.get(key)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if not isinstance(value, str) or not value or "\0" in value:
         raise InputError(f"{key}: expected a text, got {value!r}")
     return value
@@ -165,6 +174,8 @@ def _waivers(tables: object) -> tuple[Waiver, ...]:
 
 
 def _waiver(table: object) -> Waiver:
+    if isinstance(table, Waiver):
+        return table
     if not isinstance(table, Mapping):
         raise InputError(f"waivers: expected a table, got {table!r}")
     with about("waivers"):

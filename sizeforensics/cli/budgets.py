@@ -13,6 +13,7 @@ from sizeforensics import terminal
 from sizeforensics.cli import options, output
 from sizeforensics.errors import InputError, Unrecognized
 from sizeforensics.escape import one_line
+from sizeforensics.limits import Limits
 
 if TYPE_CHECKING:
     from sizeforensics.budget import Verdict
@@ -49,11 +50,13 @@ _SKIPPED_FOLDERS = {"node_modules", "__pycache__", "site-packages", "venv"}
     help="Also write a report; the extension decides its kind: .json .md .xml (JUnit). Repeatable.",
 )  # fmt: skip
 @options.force
+@options.limits
+@options.links
 @options.debug
 @click.pass_context
 def check(
     context: click.Context, *, wanted: tuple[str, ...], baseline: str | None, config: str | None,
-    form: str, outputs: tuple[str, ...], force: bool,
+    form: str, outputs: tuple[str, ...], force: bool, limits: Limits, links: str | None,
 ) -> None:  # fmt: skip
     """Does every model keep its size budget, and what is to blame where one does not?
 
@@ -67,20 +70,20 @@ def check(
 
     output.check_outputs(outputs, force, tuple(report.KINDS))
     entries = load(Path(config) if config else find())
-    verdicts = [_judged(task) for task in select(entries, wanted, baseline)]
+    verdicts = [_judged(task, limits, links) for task in select(entries, wanted, baseline)]
     _deliver(verdicts, form, outputs)
     if not all(verdict.ok for verdict in verdicts):
         context.exit(1)
 
 
-def _judged(task: Task | Verdict) -> Verdict:
+def _judged(task: Task | Verdict, limits: Limits, links: str | None) -> Verdict:
     from sizeforensics import api
     from sizeforensics.budget import Verdict
 
     if isinstance(task, Verdict):
         return task
-    inventory = api.read(task.path)
-    before = api.read(task.baseline) if task.baseline is not None else None
+    inventory = api.read(task.path, limits, links)
+    before = api.read(task.baseline, limits, links) if task.baseline is not None else None
     read = [inventory] if before is None else [inventory, before, inventory]
     with terminal.progress(sum(map(output.payload, read))) as advance:
         inspection = api.look_into(inventory, advance)

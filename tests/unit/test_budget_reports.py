@@ -105,7 +105,7 @@ def test_one_line_for_each_budget_then_the_diagnosis():
     assert lines[8] == "✗ 2 of 6 size budgets broken: w and lost"
     told_of = "\n".join(lines[9:])
     assert f"w (dist/w.onnx): 7 of 9 limits broken, 1 waived\n  FAIL growth: {size - 528} B, limit 10 B (2 %), excess {size - 538} B" in told_of
-    assert "    Fix: store each tensor once (saves up to 512 B); " in told_of
+    assert "    Fix: store each tensor once (saves up to 512 B), " in told_of
     assert "  FAIL duplicate: 512 B, limit 0 B, excess 512 B\n    duplicate 512 B (w.copy)\n    Fix: store each tensor once (saves up to 512 B): down to 0 B\n" in told_of
     assert "The waiver by bert expired on 2030-01-01: over" in told_of
     assert "Waived until 2030-06-15 by w: because w" in told_of

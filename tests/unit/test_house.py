@@ -205,7 +205,7 @@ def test_every_module_says_what_it_is(path):
     assert ast.get_docstring(tree(path))
 
 
-@pytest.mark.parametrize("name", ["sizeforensics", "sizeforensics.cli", "sizeforensics.errors"])
+@pytest.mark.parametrize("name", ["sizeforensics", "sizeforensics.cli", "sizeforensics.errors", "sizeforensics.pytest_plugin"])
 def test_importing_loads_nothing_heavy(name):
     code = f"import sys, {name}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
     run = subprocess.run(

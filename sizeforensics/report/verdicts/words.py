@@ -150,7 +150,7 @@ def fix(outcome: Outcome) -> str:
         return _NOTHING
     if outcome.rule.measure == "tensor":
         return _narrower(outcome, outcome.remedies[0])
-    steps = "; ".join(_step(outcome, remedy) for remedy in outcome.remedies)
+    steps = joined([_step(outcome, remedy) for remedy in outcome.remedies])
     if outcome.curable:
         return f"{steps}: down to {format_bytes(outcome.value - outcome.saved)}"
     return f"{steps}: still {format_bytes(outcome.excess - outcome.saved)} too much"
@@ -164,7 +164,8 @@ def _step(outcome: Outcome, remedy: Culprit) -> str:
     known = advice(remedy.cause, remedy.label)
     if known is None:
         cause = CAUSES.get(remedy.cause)
-        action = cause.remedy.rstrip(".") if cause else f"remove {remedy.cause}"
+        # Of a longer remedy the first clause is what to do.
+        action = cause.remedy.rstrip(".").split("; ")[0] if cause else f"remove {remedy.cause}"
         return f"{action[:1].lower()}{action[1:]} ({saves})"
     return f"{known.action} ({saves.replace('up to ', '') if known.exact else saves})"
 
