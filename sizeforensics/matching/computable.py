@@ -19,6 +19,15 @@ STACKED = 4
 ROUNDINGS = 8
 """Units of roundoff that a computed coordinate may differ by; one product and a few sums."""
 
+SEQUENCE = 8
+"""Elements from which a formula of a few numbers is no coincidence."""
+
+MOST_RUNS = 64
+"""Runs up to which a tensor is computed rather than compressed."""
+
+COUNT = 8
+"""Bytes that say how often a number is repeated."""
+
 WAVE_TOLERANCE = 1e-3
 """Sines of large arguments differ that much between libraries in single precision."""
 
@@ -39,11 +48,11 @@ def recipe(array: Array) -> Recipe | None:
         return None
     core = repeated_core(array)
     found = None
-    for attempt in (_fill, _mask, _grid, _waves):
+    for attempt in (_fill, _mask, _grid, _powers, _waves, _window, _diagonals, _runs):
         found = attempt(core)
         if found is not None:
             break
-    if found is None:
+    if found is None or found.nbytes > core.nbytes:
         found = Recipe(f"{core.size:,} numbers", core.nbytes)
     if 2 * found.nbytes > array.nbytes:
         return None
@@ -163,6 +172,68 @@ def _waves(core: Array) -> Recipe | None:
             f"{table.shape[1]} sines of constant frequency", 3 * table.shape[1] * core.itemsize
         )
     return None
+
+
+def _powers(core: Array) -> Recipe | None:
+    """A geometric sequence: the frequencies of rotary and sinusoidal positions."""
+    flat = core.reshape(-1)
+    if max(core.shape) != core.size or core.size < SEQUENCE or core.dtype.kind != "f":
+        return None
+    wide = flat.astype(np.float64)
+    if not np.all(np.isfinite(wide)) or not np.all(wide > 0):
+        return None
+    ratio = (wide[-1] / wide[0]) ** (1 / (core.size - 1))
+    error = np.abs(wide[0] * ratio ** np.arange(core.size) - wide)
+    if ratio == 1 or not np.all(error <= ROUNDINGS * np.finfo(core.dtype).eps * wide):
+        return None
+    return Recipe("powers of one number", 2 * core.itemsize)
+
+
+def _window(core: Array) -> Recipe | None:
+    """A constant plus one sine: the Hann and Hamming windows of spectrograms.
+
+    As for ``_waves``, with the constant ``c`` it is ``x[t + 1] + x[t - 1] = k x[t] + c (2 - k)``.
+    """
+    if max(core.shape) != core.size or core.size < SEQUENCE or core.dtype.kind != "f":
+        return None
+    wide = core.reshape(-1).astype(np.float64)
+    if not np.all(np.isfinite(wide)):
+        return None
+    middle, neighbours = wide[1:-1], wide[2:] + wide[:-2]
+    unknowns = np.stack([middle, np.ones_like(middle)], axis=1)
+    (factor, shift), *_ = np.linalg.lstsq(unknowns, neighbours, rcond=None)
+    error = np.abs(neighbours - factor * middle - shift)
+    bound = 2 * ROUNDINGS * np.finfo(core.dtype).eps * np.abs(wide).max()
+    if not np.all(error <= bound) or not abs(factor) < 2:
+        return None
+    return Recipe("a constant and one sine", 4 * core.itemsize)
+
+
+def _diagonals(core: Array) -> Recipe | None:
+    """A matrix that depends on the distance of its indices: identities, bands, buckets."""
+    square = core.reshape([size for size in core.shape if size != 1])
+    if square.ndim != 2 or min(square.shape) < STACKED:
+        return None
+    bits = _bits(square)
+    if not np.array_equal(bits[1:, 1:], bits[:-1, :-1]):
+        return None
+    edge = np.concatenate([square[::-1, 0], square[0, 1:]])
+    runs = _run_count(edge)
+    words = f"{runs:,} numbers" if runs > 1 else "one number"
+    return Recipe(f"a matrix of {words} along its diagonals", runs * (core.itemsize + COUNT))
+
+
+def _runs(core: Array) -> Recipe | None:
+    """Few numbers, each many times in a row: the strides of a detector's heads."""
+    runs = _run_count(core.reshape(-1))
+    if not 1 < runs <= MOST_RUNS:
+        return None
+    return Recipe(f"{runs:,} numbers in runs", runs * (core.itemsize + COUNT))
+
+
+def _run_count(flat: Array) -> int:
+    bits = _bits(flat)
+    return 1 + int(np.count_nonzero(bits[1:] != bits[:-1]))
 
 
 def _bits(array: Array) -> Array:
