@@ -13,7 +13,7 @@ be away from one by more than any rounding.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise, permutations
 from math import prod
@@ -88,6 +88,7 @@ def scaled_weights(
     output channel leaves alone. Where ``side`` has batch-norms, ``widths`` of channels wide,
     weights of like name are tried too, for scales along another axis and for permuted weights.
     """
+    wholes = _Wholes(pairing)
     by_peaks: dict[object, list[Unit]] = defaultdict(list)
     by_axes: dict[tuple[int, ...], list[Unit]] = defaultdict(list)
     for unit in pairing.free[side].values():
@@ -101,7 +102,7 @@ def scaled_weights(
         peers = by_peaks.get(_peaks(pairing, target), [])
         for source, layout in _tries(target, peers, alike, widths):
             if pairing.is_free(source):
-                found = _factors(pairing, source, target, layout)
+                found = _factors(wholes, source, target, layout)
                 if found is not None:
                     yield Scaled(source, target, layout.axis, *found)
                     if not pairing.is_free(target):
@@ -166,12 +167,12 @@ def _unlike(target: Unit) -> Callable[[Unit], tuple[int, int]]:
 
 
 def _factors(
-    pairing: Pairing, source: Unit, target: Unit, layout: Layout
+    wholes: _Wholes, source: Unit, target: Unit, layout: Layout
 ) -> tuple[Vector, bool, float] | None:
     """``Scaled`` from ``factors`` on; None unless every channel has a factor."""
-    ours = _rows(pairing.inventories[source.side], source, layout)
+    ours = _rows(wholes, source, layout)
     theirs = _rows(
-        pairing.inventories[target.side], target,
+        wholes, target,
         layout._replace(order=tuple(range(len(layout.order))), axis=layout.order.index(layout.axis)),
     )
     channels = source.tensor.shape[layout.axis] * layout.groups
@@ -197,25 +198,46 @@ def _factors(
     return every, bool(plain and length > 1), worst
 
 
-def _rows(inventory: Inventory, unit: Unit, layout: Layout) -> Callable[[int, int], Array]:
+class _Wholes:
+    """Weights read in full, the last few kept: each is compared with several, in several layouts."""
+
+    def __init__(self, pairing: Pairing) -> None:
+        self.inventories = pairing.inventories
+        self._kept: OrderedDict[tuple[int, int], Array] = OrderedDict()
+
+    def read(self, unit: Unit) -> Array:
+        key = unit.side, unit.index
+        whole = self._kept.pop(key, None)
+        if whole is None:
+            whole = array_of(self.inventories[unit.side], unit)
+        if whole is None:
+            raise ValueError(f"tensor {unit.tensor.name!r} cannot be read as floats")
+        self._kept[key] = whole
+        if len(self._kept) > LIKELY + 1:
+            self._kept.popitem(last=False)
+        return whole
+
+
+def _rows(wholes: _Wholes, unit: Unit, layout: Layout) -> Callable[[int, int], Array]:
     """Reads rows [first, last) of a weight, one per channel, as floats."""
     shape = unit.tensor.shape
     ordered = layout.order == tuple(range(len(shape)))
     if ordered and layout.axis == 0 and layout.groups == 1 and unit.tensor.contiguous:
         length = unit.tensor.elements // shape[0]
+        inventory = wholes.inventories[unit.side]
         return lambda first, last: read_floats(inventory, unit, first * length, last * length).reshape(
             -1, length
         )
-    whole = array_of(inventory, unit)
-    if whole is None:
-        raise ValueError(f"tensor {unit.tensor.name!r} cannot be read as floats")
+    whole = wholes.read(unit)
+    # Views, of which only the rows that are compared are copied: most candidates fail at the first.
     if layout.groups > 1:
         grouped = whole.reshape(layout.groups, shape[0] // layout.groups, shape[1], -1)
-        rows = grouped.transpose(0, 2, 1, 3).reshape(layout.groups * shape[1], -1)
-    else:
-        turned = whole.transpose(layout.order)
-        rows = np.moveaxis(turned, layout.order.index(layout.axis), 0).reshape(shape[layout.axis], -1)
-    return lambda first, last: rows[first:last]
+        channels = grouped.transpose(0, 2, 1, 3)
+        return lambda first, last: channels[np.divmod(np.arange(first, last), shape[1])].reshape(
+            last - first, -1
+        )
+    rows = np.moveaxis(whole.transpose(layout.order), layout.order.index(layout.axis), 0)
+    return lambda first, last: rows[first:last].reshape(last - first, -1)
 
 
 def read_floats(inventory: Inventory, unit: Unit, first: int, last: int) -> Array:
