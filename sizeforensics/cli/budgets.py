@@ -163,8 +163,8 @@ def _models(places: Sequence[str]) -> list[Found]:
 
 
 def _files(place: Path) -> Iterator[Path]:
-    if not place.is_dir():
-        if not place.exists():
+    if not os.path.isdir(place):  # noqa: PTH112
+        if not _exists(place):
             raise InputError(f"{one_line(str(place))}: expected a folder or a file, got nothing")
         yield place
         return
@@ -176,3 +176,8 @@ def _files(place: Path) -> Iterator[Path]:
             path = Path(folder, name)
             if path.is_file() and not path.is_symlink():
                 yield path
+
+
+def _exists(path: str | Path) -> bool:
+    """As pathlib says it, which raises for a name that is too long."""
+    return os.path.exists(path)  # noqa: PTH110

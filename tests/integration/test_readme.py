@@ -30,6 +30,12 @@ def test_quotes_what_full_size_files_give(quote):
     assert run(quote.command, cache_directory()) == quote.text
 
 
+def test_the_budgets_it_shows_are_those_it_checks():
+    shown = re.search(r"```toml\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    assert shown
+    assert (ROOT / "fixtures" / "sizes.toml").read_text("utf-8").endswith(f"\n\n{shown[1]}")
+
+
 def test_the_python_example_runs(monkeypatch, capsys):
     example = re.search(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
     assert example

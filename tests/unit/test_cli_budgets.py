@@ -74,6 +74,8 @@ def test_reports_go_to_files_by_their_extension(project, capsys):
         (["check", "--format", "xml"], "'xml' is not one of"),
         (["chekc"], "did you mean 'check'?"),
         (["init", "nowhere"], "nowhere: expected a folder or a file, got nothing"),
+        (["init", "n" * 300], "expected a folder or a file, got nothing"),
+        (["check", "n" * 300, "--config", "n" * 300], "cannot read: File name too long"),
         (["init", "empty"], "empty: expected a model, found none"),
     ],
 )
