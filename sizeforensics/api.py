@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sizeforensics import collector
@@ -108,6 +108,7 @@ def judge(
         budget, facts, today or dt.datetime.now(dt.timezone.utc).date(), name=name,
         baseline=baseline or budget.baseline,
     )  # fmt: skip
+    told = replace(told, warnings=inspection.warnings)
     for observer in observers:
         observer(inspection, against, told)
     return told

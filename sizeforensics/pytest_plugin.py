@@ -156,8 +156,7 @@ class Reports:
             save.write(f"{stem}.{extension}", [text.encode("utf-8")])
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        count = len(list(self.folder.glob("*.html")))
-        terminalreporter.write_line(f"size reports: {count:,} in {self.folder}")
+        terminalreporter.write_line(f"size reports: {self.folder}")
 
 
 def _file_name(test: str, number: int) -> str:

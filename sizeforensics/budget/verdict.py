@@ -62,6 +62,8 @@ class Verdict:
     baseline_bytes: int | None = None
     outcomes: tuple[Outcome, ...] = ()
     problem: str = ""
+    warnings: tuple[str, ...] = ()
+    """What the artifact was read with, such as external data that are not there to be counted."""
 
     @property
     def ok(self) -> bool:

@@ -72,6 +72,8 @@ def check(
     entries = load(Path(config) if config else find())
     verdicts = [_judged(task, limits, links) for task in select(entries, wanted, baseline)]
     _deliver(verdicts, form, outputs)
+    if form != "json":
+        output.warn([text for verdict in verdicts for text in verdict.warnings])
     if not all(verdict.ok for verdict in verdicts):
         context.exit(1)
 

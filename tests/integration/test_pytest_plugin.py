@@ -242,7 +242,7 @@ SUITE = """
 def test_every_budget_of_the_run_gets_its_reports(project, arguments):
     result = run(project, SUITE, "--size-report", "sizes", *arguments)
     result.assert_outcomes(passed=3, failed=2)
-    result.stdout.fnmatch_lines([f"size reports: 4 in {project.path / 'sizes'}"])
+    result.stdout.fnmatch_lines([f"size reports: {project.path / 'sizes'}"])
     written = {path.name: path.read_bytes() for path in (project.path / "sizes").iterdir()}
     statuses: dict[str, list[str]] = {}
     for name, content in sorted(written.items()):

@@ -105,6 +105,18 @@ def test_a_broken_model_is_bad_input(project, capsys):
     assert capsys.readouterr().err.startswith("error: dist/tied.pt: at 0x")
 
 
+def test_bytes_that_were_not_there_to_be_counted_are_warned_of(project, capsys):
+    shutil.copy(MODELS / "yolov5-micro-dynamo.onnx", "dist")
+    configure('[budgets.a]\npath = "dist/yolov5-micro-dynamo.onnx"\n')
+    assert cli.run(["check"]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("warning: dist/yolov5-micro-dynamo.onnx: external data not read: ")
+    assert cli.run(["check", "--format", "json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "external data not read" in json.loads(out)["budgets"][0]["warnings"][0]
+
+
 def test_another_configuration(project, capsys):
     Path("conf").mkdir()
     Path("conf/size.toml").write_text('[budgets.a]\npath = "../dist/tied.pt"\n', encoding="utf-8")

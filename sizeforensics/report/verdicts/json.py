@@ -33,6 +33,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "baseline_bytes": verdict.baseline_bytes,
         "problem": verdict.problem,
         "limits": [_outcome(outcome) for outcome in verdict.outcomes],
+        "warnings": list(verdict.warnings),
     }
 
 
