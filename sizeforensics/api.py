@@ -138,13 +138,27 @@ def look_into(inventory: Inventory, advance: Advance = silent) -> Inspection:
 
 
 def compare(before: Inventory, after: Inventory, advance: Advance = silent) -> Diff:
-    """``diff`` of two inventories that were read already."""
+    """``diff`` of two inventories that were read already.
+
+    A snapshot is compared with what a snapshot of the other one would hold.
+    """
+    from sizeforensics import snapshot
     from sizeforensics.attribution import attribute
     from sizeforensics.matching import match
 
     with collector.paused():
+        if before.excerpts is not None or after.excerpts is not None:
+            before, after = snapshot.take(before, advance), snapshot.take(after, advance)
         ledger = attribute(before, after, match(before, after, advance))
         return Diff(diff_report(before, after, ledger))
+
+
+def take_snapshot(inventory: Inventory, advance: Advance = silent) -> Inventory:
+    """The same inventory without payload, as ``report.snapshots.write`` writes it."""
+    from sizeforensics import snapshot
+
+    with collector.paused():
+        return snapshot.take(inventory, advance)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -258,6 +272,15 @@ class Inspection:
 
     def __le__(self, budget: object) -> bool:
         return check(self, budget).ok if isinstance(budget, Budget) else NotImplemented
+
+    def save_snapshot(self, path: PathLike, *, force: bool = False) -> None:
+        """Write the snapshot: the inventory without its weights, which ``inspect`` and ``diff`` take
+        in place of the model. ``path`` ends in .json, .json.gz or .json.zst. Raises InputError when
+        the file exists and ``force`` is not given, or cannot be written."""
+        from sizeforensics.report import snapshots
+
+        snapshots.check(os.fspath(path), force)
+        snapshots.write(take_snapshot(self.inventory), os.fspath(path), force)
 
     def __str__(self) -> str:
         from sizeforensics.report import console

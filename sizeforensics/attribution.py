@@ -208,7 +208,7 @@ def _copied(sides: tuple[Side, Side], copy: Copy) -> Row:
     original = sides[copy.of_side].inventory.tensors[copy.of_tensor].name
     where = "" if copy.of_side == copy.side else " of the other side"
     return side.row(
-        "duplicate", _name(side, copy.tensor), int(side.coverage.claimed[copy.tensor]), "proved",
+        "duplicate", _name(side, copy.tensor), int(side.coverage.claimed[copy.tensor]), copy.evidence,
         f"copy of {original}{where}: {copy.how}", place=side.place(copy.tensor),
         elements=side.claimed_elements(copy.tensor),
     )

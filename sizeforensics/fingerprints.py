@@ -14,6 +14,7 @@ import xxhash
 
 from sizeforensics.content import Bytes, blocks, packed, readable
 from sizeforensics.dtypes import elements, numpy_dtype
+from sizeforensics.excerpts import Excerpt
 from sizeforensics.inventory import Inventory, Tensor
 from sizeforensics.views import Coverage
 
@@ -52,8 +53,11 @@ def fingerprints(
 ) -> list[Fingerprint | None]:
     """The fingerprint of each tensor; None where its payload is missing or out of bounds.
 
-    Views of the same bytes are read once. ``advance`` is called with the number of bytes done.
+    Views of the same bytes are read once. ``advance`` is called with the number of bytes done. What
+    a snapshot keeps of a tensor was read when it was taken.
     """
+    if inventory.excerpts is not None:
+        return [_kept(excerpt) for excerpt in inventory.excerpts]
     can_read = readable(inventory, coverage)
     distinct: dict[object, Tensor] = {}
     for tensor, ok in zip(inventory.tensors, can_read, strict=True):
@@ -72,6 +76,12 @@ def fingerprints(
         found[_view_key(tensor)] if ok else None
         for tensor, ok in zip(inventory.tensors, can_read, strict=True)
     ]
+
+
+def _kept(excerpt: Excerpt) -> Fingerprint | None:
+    if excerpt.digest is None:
+        return None
+    return Fingerprint(excerpt.digest, None if excerpt.grid is None else excerpt.grid.reshape(-1))
 
 
 def on_threads(

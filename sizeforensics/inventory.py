@@ -8,13 +8,14 @@ its elements can be read through.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from sizeforensics.dtypes import DType
+from sizeforensics.dtypes import DTYPES, DType
 from sizeforensics.errors import LawBroken
+from sizeforensics.excerpts import Excerpt
 from sizeforensics.source import Source
 from sizeforensics.spans import TENSOR_DATA, Integers, Owners, Spans, sum_by
 
@@ -108,6 +109,21 @@ class Tensor:
     def nbytes(self) -> int:
         """Bytes of the elements written out, whatever is stored."""
         return self.dtype.nbytes(self.elements)
+
+    def as_pairs(self) -> Tensor:
+        """A complex tensor seen as pairs of real and imaginary parts; any other as it is.
+
+        That is what ``torch.view_as_real`` gives, and how ONNX has to store complex numbers.
+        """
+        if self.dtype.kind != "complex":
+            return self
+        return replace(
+            self,
+            dtype=DTYPES[f"float{self.dtype.bits // 2}"],
+            shape=(*self.shape, 2),
+            strides=(*(2 * stride for stride in self.strides), 1),
+            offset=2 * self.offset,
+        )
 
 
 def c_strides(shape: Sequence[int]) -> tuple[int, ...]:
@@ -203,6 +219,8 @@ class Inventory:
     metadata: tuple[tuple[str, str], ...] = ()
     """Facts a reader wants to see: producer, opset, versions, properties."""
     warnings: tuple[str, ...] = ()
+    excerpts: tuple[Excerpt, ...] | None = None
+    """What is known of the content of each tensor where there is no payload: in a snapshot."""
 
     def __post_init__(self) -> None:
         spans = sum(int(file.spans.bytes_by_role()[TENSOR_DATA]) for file in self.files)
@@ -210,6 +228,10 @@ class Inventory:
         if spans != storages:
             raise LawBroken(
                 f"{self.path}: tensor-data spans hold {spans:,} bytes, storages {storages:,}"
+            )
+        if self.excerpts is not None and len(self.excerpts) != len(self.tensors):
+            raise LawBroken(
+                f"{self.path}: {len(self.excerpts):,} excerpts of {len(self.tensors):,} tensors"
             )
         for tensor in self.tensors:
             if tensor.storage is not None and not 0 <= tensor.storage < len(self.storages):
@@ -227,8 +249,11 @@ class Inventory:
             total += file.spans.bytes_by_role()
         return total
 
-    def bytes_by_subject(self) -> dict[tuple[int, str], tuple[int, int]]:
-        """(role, owner's subject) to (bytes, number of spans), for every role, over all files."""
+    def bytes_by_subject(
+        self, files: Sequence[File] | None = None
+    ) -> dict[tuple[int, str], tuple[int, int]]:
+        """(role, owner's subject) to (bytes, number of spans), for every role, over all files or
+        the given ones."""
         totals: dict[tuple[int, str], tuple[int, int]] = {}
         subject_ids: dict[str, int] = {}
         ids = np.array(
@@ -236,13 +261,15 @@ class Inventory:
             dtype=np.int64,
         )
         subjects = list(subject_ids)
-        for file in self.files:
+        for file in self.files if files is None else files:
             spans = file.spans
             if not len(spans):
                 continue
             keys = spans.roles.astype(np.int64) * len(subjects) + ids[spans.owners]
             unique, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
             nbytes = sum_by(inverse, spans.ends - spans.starts, len(unique))
+            if spans.counts is not None:
+                counts = sum_by(inverse, spans.counts, len(unique))
             for key, size, count in zip(
                 unique.tolist(), nbytes.tolist(), counts.tolist(), strict=True
             ):

@@ -70,6 +70,8 @@ class Spans:
     ends: Integers
     roles: npt.NDArray[np.uint8]
     owners: Integers
+    counts: Integers | None = None
+    """Spans that each stands for, where a file is known by its totals only; one each if None."""
 
     def __post_init__(self) -> None:
         if len(self.starts) == 0:

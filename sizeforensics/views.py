@@ -28,6 +28,8 @@ class Coverage:
 
 def cover(inventory: Inventory) -> Coverage:
     """Count every stored byte once, for the first tensor that views it."""
+    if inventory.excerpts is not None:
+        return _counted(inventory, [excerpt.claimed for excerpt in inventory.excerpts])
     # Lists: numpy takes longer than all the rest to change one number at a time.
     claimed = [0] * len(inventory.tensors)
     slack = [storage.nbytes for storage in inventory.storages]
@@ -50,6 +52,15 @@ def cover(inventory: Inventory) -> Coverage:
         for index, share in zip(indices, shares, strict=True):
             claimed[index] = share
             slack[number] -= share
+    return Coverage(np.array(claimed, dtype=np.int64), np.array(slack, dtype=np.int64))
+
+
+def _counted(inventory: Inventory, claimed: list[int]) -> Coverage:
+    """The coverage of an artifact of which the claims are known."""
+    slack = [storage.nbytes for storage in inventory.storages]
+    for tensor, share in zip(inventory.tensors, claimed, strict=True):
+        if tensor.storage is not None:
+            slack[tensor.storage] -= share
     return Coverage(np.array(claimed, dtype=np.int64), np.array(slack, dtype=np.int64))
 
 

@@ -140,6 +140,6 @@ def cli() -> None:
 
 
 for command in (
-    look.diff, look.inspect, look.map_, budgets.check, budgets.init, words.explain, words.completion,
+    look.diff, look.inspect, look.map_, look.snapshot, budgets.check, budgets.init, words.explain, words.completion,
 ):  # fmt: skip
     cli.add_command(command)

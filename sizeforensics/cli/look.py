@@ -1,4 +1,4 @@
-"""The verbs that look at models: ``diff``, ``inspect`` and ``map``."""
+"""The verbs that look at models: ``diff``, ``inspect``, ``map`` and ``snapshot``."""
 
 from __future__ import annotations
 
@@ -136,7 +136,8 @@ def map_(
     """Every span of MODEL: where it starts and ends, what it is, whose it is.
 
     The spans of a file neither overlap nor leave gaps; bytes that nothing accounts for are spans
-    with the role 'unclaimed'.
+    with the role 'unclaimed'. Of a snapshot, which knows totals only, one span stands for all of a
+    role and a subject: their sizes are exact, their places are not those of the model.
     """
     from sizeforensics import formats
     from sizeforensics.report import save
@@ -150,3 +151,43 @@ def map_(
 
         output.warn(rows.warnings_of(inventory))
         output.write(console.spans(inventory))
+
+
+@click.command(
+    short_help="The inventory of MODEL without its weights, small enough to commit.",
+    epilog=options.examples(
+        "sizeforensics snapshot model.onnx -o sizes/model.json",
+        "sizeforensics snapshot model.onnx -o sizes/model.json.gz --force",
+        "sizeforensics diff sizes/model.json model.onnx",
+    ),
+)
+@click.argument("model", type=options.model)
+@click.option(
+    "-o", "--output", "path", metavar="FILE", type=click.Path(),
+    help="Write to FILE (.json, .json.gz or .json.zst) instead of standard output.",
+)  # fmt: skip
+@options.force
+@options.limits
+@options.links
+@options.debug
+def snapshot(
+    *, model: str, path: str | None, force: bool, limits: Limits, links: str | None
+) -> None:
+    """The inventory of MODEL without its weights, small enough to commit.
+
+    Every verb takes a snapshot where it takes a model. A diff gives each cause the same bytes as a
+    diff of the models; what only the weights can prove is marked as inferred. One tensor a line, so
+    that git shows which one changed.
+    """
+    from sizeforensics import api
+    from sizeforensics.report import snapshots
+
+    if path is not None:
+        snapshots.check(path, force)
+    inventory = api.read(model, limits, links)
+    with terminal.progress(output.payload(inventory)) as advance:
+        taken = api.take_snapshot(inventory, advance)
+    if path is None:
+        output.write_data(snapshots.text(taken))
+    else:
+        snapshots.write(taken, path, force)

@@ -86,6 +86,12 @@ class Candidate:
         return torch_archive.open_torch(archive)
 
 
+def _snapshot(file: Candidate) -> Inventory | None:
+    from sizeforensics.formats import snapshot
+
+    return snapshot.read(file.source, file.limits) if snapshot.looks_like(file.head) else None
+
+
 def _onnx(file: Candidate) -> Inventory | None:
     from sizeforensics.formats.onnx import looks_like, read
 
@@ -166,7 +172,7 @@ def _bare_pickle(file: Candidate) -> Inventory | None:
 
 
 FORMATS: tuple[Callable[[Candidate], Inventory | None], ...] = (
-    _safetensors, _onnx, _legacy, _bare_pickle, _tar, _torchscript, _pytorch, _torch_export,
+    _snapshot, _safetensors, _onnx, _legacy, _bare_pickle, _tar, _torchscript, _pytorch, _torch_export,
     _model_json,
 )  # fmt: skip
 """Every format, in the order in which a file is offered to them: the inventory, or None for a file

@@ -32,10 +32,13 @@ __all__ = [
 def match(before: Inventory, after: Inventory, advance: Advance = silent) -> Matching:
     """Match the tensors of two artifacts by content, then by name where content differs.
 
-    ``advance`` is called with the number of payload bytes read so far by the first pass.
+    Either both artifacts have their payload or both are known by excerpts. ``advance`` is called
+    with the number of payload bytes read so far by the first pass.
     """
     before, after = as_pairs(before), as_pairs(after)
     pairing = Pairing((before, after), (_survey(before, 0, advance), _survey(after, 1, advance)))
+    if before.excerpts is not None:
+        return _match_excerpts(pairing)
     groups = content.group_by_content(pairing)
     content.match_in_order(pairing, groups)
     masks.match_masked(pairing)
@@ -50,6 +53,23 @@ def match(before: Inventory, after: Inventory, advance: Advance = silent) -> Mat
     sparse.match_sparse(pairing)
     slices.match_slices(pairing)
     rounding.match_rounded(pairing)
+    names.match_equal_names(pairing)
+    content.match_trivial(pairing, groups)
+    content.place_copies(pairing, groups, lone=False)
+    parametrisations.absorb_rest(pairing)
+    names.match_inferred(pairing)
+    content.place_copies(pairing, groups, lone=True)
+    broadcasts.find_recipes(pairing)
+    return pairing.result()
+
+
+def _match_excerpts(pairing: Pairing) -> Matching:
+    """The tiers that need no payload: what digests prove, what a grid of elements lets infer."""
+    groups = content.group_by_content(pairing)
+    content.match_in_order(pairing, groups)
+    folds.match_folded(pairing)
+    content.match_permuted(pairing, groups)
+    content.place_copies(pairing, groups, lone=False)
     names.match_equal_names(pairing)
     content.match_trivial(pairing, groups)
     content.place_copies(pairing, groups, lone=False)

@@ -21,7 +21,9 @@ Doubles = npt.NDArray[np.float64]
 
 def doubles(pairing: Pairing, unit: Unit) -> Doubles | None:
     """The elements in their shape; None where they cannot be read, computed with or held."""
-    if unit.digest is None or unit.tensor.dtype.kind not in ("float", "bool"):
+    if unit.digest is None or unit.excerpt is not None:
+        return None
+    if unit.tensor.dtype.kind not in ("float", "bool"):
         return None
     if unit.tensor.elements > MOST_ELEMENTS:
         return None

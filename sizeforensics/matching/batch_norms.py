@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from sizeforensics.content import packed
 from sizeforensics.dtypes import elements
+from sizeforensics.excerpts import grid_shape
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching.casts import as_float
 from sizeforensics.matching.pairing import Pairing
@@ -75,6 +76,11 @@ class BatchNorm:
     eps: float
 
     @property
+    def width(self) -> int:
+        """Channels; the vectors have as many elements, unless they are those of an excerpt."""
+        return self.mean.tensor.elements
+
+    @property
     def units(self) -> list[Unit]:
         found = (self.gamma, self.beta, self.mean, self.variance, self.counter)
         return [unit for unit in found if unit is not None]
@@ -107,6 +113,12 @@ def batch_norms(vectors: Vectors, side: int) -> Iterator[BatchNorm]:
 
 
 def _all_parts(inventory: Inventory) -> Iterator[Parts]:
+    yield from declared_parts(inventory)
+    yield from _parts_in_order(inventory)
+
+
+def declared_parts(inventory: Inventory) -> Iterator[Parts]:
+    """The tensors of every batch-norm that a module or a node of the artifact is."""
     for module in inventory.modules:
         own = module.tensors
         if "running_mean" in own and "running_var" in own:
@@ -117,7 +129,6 @@ def _all_parts(inventory: Inventory) -> Iterator[Parts]:
                 float(eps) if isinstance(eps, (int, float)) else None,
             )
     yield from _parts_in_graph(inventory)
-    yield from _parts_in_order(inventory)
 
 
 def _parts_in_graph(inventory: Inventory) -> Iterator[Parts]:
@@ -190,12 +201,18 @@ def _batch_norm(
 
 
 def array_of(inventory: Inventory, unit: Unit) -> Array | None:
-    """The unit's elements in its shape: float32, or float64 where they are that already."""
+    """The unit's elements in its shape: float32, or float64 where they are that already.
+
+    Of an excerpt the elements of its grid.
+    """
     if unit.digest is None or unit.tensor.dtype.name not in ROUNDOFF:
         return None
-    flat = elements(unit.tensor.dtype, packed(inventory, unit.tensor), unit.tensor.elements)
+    name, shape = unit.tensor.dtype.name, unit.tensor.shape
+    if unit.excerpt is not None:
+        flat, shape = unit.sample, grid_shape(shape)
+    else:
+        flat = elements(unit.tensor.dtype, packed(inventory, unit.tensor), unit.tensor.elements)
     if flat is None:
         return None
-    name = unit.tensor.dtype.name
     wide = flat if unit.tensor.dtype.bits >= 32 else as_float(flat, name, "float32")
-    return wide.reshape(unit.tensor.shape)
+    return wide.reshape(shape)

@@ -8,6 +8,7 @@ import numpy as np
 
 from sizeforensics.content import packed
 from sizeforensics.dtypes import elements
+from sizeforensics.inventory import Inventory
 from sizeforensics.matching.casts import castable, equal_after_cast
 from sizeforensics.matching.computable import Array, recipe, repeated_core
 from sizeforensics.matching.pairing import Pairing
@@ -29,7 +30,7 @@ def match_broadcast(pairing: Pairing) -> None:
                 by_count[unit.side, unit.tensor.elements].append(unit)
     for free in pairing.free:
         for unit in list(free.values()):
-            array = _array(pairing, unit) if unit.distinctive else None
+            array = _array(pairing.inventories[unit.side], unit) if unit.distinctive else None
             core = None if array is None else repeated_core(array)
             if core is None or not LEAST_CORE <= core.size < unit.tensor.elements:
                 continue
@@ -42,15 +43,23 @@ def find_recipes(pairing: Pairing) -> None:
     """Say of every tensor that is left what would regenerate it, if a few numbers would."""
     for free in pairing.free:
         for unit in free.values():
-            array = _array(pairing, unit)
-            found = None if array is None else recipe(array)
+            found = recipe_of(pairing.inventories[unit.side], unit)
             if found is not None:
-                pairing.recipes[unit.side, unit.index] = found.words, found.nbytes
+                pairing.recipes[unit.side, unit.index] = found
+
+
+def recipe_of(inventory: Inventory, unit: Unit) -> tuple[str, int] | None:
+    """What regenerates a tensor, in words, and how many bytes of numbers that takes."""
+    if unit.excerpt is not None:
+        return unit.excerpt.recipe
+    array = _array(inventory, unit)
+    found = None if array is None else recipe(array)
+    return None if found is None else (found.words, found.nbytes)
 
 
 def _match_core(pairing: Pairing, unit: Unit, core: Array, other: Unit) -> None:
     names = other.tensor.dtype.name, unit.tensor.dtype.name
-    stored = _array(pairing, other)
+    stored = _array(pairing.inventories[other.side], other)
     if stored is None:
         return
     flat = np.ascontiguousarray(core).reshape(-1)
@@ -61,11 +70,11 @@ def _match_core(pairing: Pairing, unit: Unit, core: Array, other: Unit) -> None:
         pairing.pair(unit, other, "proved", words)
 
 
-def _array(pairing: Pairing, unit: Unit) -> Array | None:
+def _array(inventory: Inventory, unit: Unit) -> Array | None:
     if unit.digest is None or not castable(unit.tensor.dtype.name):
         return None
     if unit.tensor.elements > MOST_ELEMENTS:
         return None
-    data = packed(pairing.inventories[unit.side], unit.tensor)
+    data = packed(inventory, unit.tensor)
     flat = elements(unit.tensor.dtype, data, unit.tensor.elements)
     return None if flat is None else flat.reshape(unit.tensor.shape)

@@ -102,7 +102,7 @@ def place_copies(pairing: Pairing, groups: list[Group], *, lone: bool) -> None:
             for unit in free:
                 if original is not None and unit is not original[0]:
                     how = original[1].words(original[0].tensor, unit.tensor)
-                    pairing.copy(unit, original[0], how)
+                    pairing.copy(unit, original[0], how, original[1].evidence)
 
 
 def _original(
@@ -146,13 +146,13 @@ def _link_same_count(pairing: Pairing, groups: list[Group], names: list[str]) ->
     by_sample: dict[tuple[str, bytes], list[Group]] = defaultdict(list)
     for group in groups:
         name = group.first.tensor.dtype.name
-        by_sample[name, _sample(group).tobytes()].append(group)
+        by_sample[name, _key(group)].append(group)
     for group in groups:
         name = group.first.tensor.dtype.name
         for target in names:
             if target == name:
                 continue
-            wanted = cast_sample(_sample(group), name, target).tobytes()
+            wanted = _key_when_cast(group, target)
             for other in by_sample.get((target, wanted), ())[:CANDIDATES]:
                 if _linked(group, other):
                     continue
@@ -224,7 +224,7 @@ def _pair(pairing: Pairing, group: Group, other: Group, relation: Relation) -> N
     before = [unit for unit in group.units[0] if pairing.is_free(unit)]
     after = [unit for unit in other.units[1] if pairing.is_free(unit)]
     for one, two in _by_name_then_order(before, after):
-        pairing.pair(one, two, "proved", relation.words(one.tensor, two.tensor))
+        pairing.pair(one, two, relation.evidence, relation.words(one.tensor, two.tensor))
 
 
 def _by_name_then_order(ours: list[Unit], theirs: list[Unit]) -> list[tuple[Unit, Unit]]:
@@ -271,6 +271,23 @@ def _reaches(group: Group, side: int) -> bool:
 def _turns(group: Group) -> bool:
     """Whether it has two axes longer than 1, so that permuting them changes the order of elements."""
     return sum(size != 1 for size in group.first.tensor.shape) > 1
+
+
+def _key(group: Group) -> bytes:
+    """What another group's ``_key_when_cast`` is looked up among."""
+    excerpt = group.first.excerpt
+    if excerpt is None:
+        sample: bytes = _sample(group).tobytes()
+        return sample
+    return excerpt.key or b""
+
+
+def _key_when_cast(group: Group, target: str) -> bytes:
+    """The ``_key`` of what this group becomes when cast; of an excerpt its digest, if it is known."""
+    excerpt = group.first.excerpt
+    if excerpt is None:
+        return cast_sample(_sample(group), group.first.tensor.dtype.name, target).tobytes()
+    return excerpt.casts.get(target, b"unknown")
 
 
 def _sample(group: Group) -> Any:

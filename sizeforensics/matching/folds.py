@@ -39,25 +39,25 @@ def match_folded(pairing: Pairing) -> None:
     for side in (0, 1):
         norms: dict[int, list[BatchNorm]] = defaultdict(list)
         for batch_norm in batch_norms(vectors, side):
-            norms[len(batch_norm.scale)].append(batch_norm)
+            norms[batch_norm.width].append(batch_norm)
         others = Norms(pairing, side)
         for scaled in scaled_weights(pairing, side, norms.keys() | others.widths):
-            rivals = norms[len(scaled.factors)]
+            rivals = norms[scaled.channels]
             found = _find_norm(scaled, rivals)
             if found is not None:
                 rivals.remove(found)
                 _place(vectors, scaled, found)
             elif (norm := others.find(scaled)) is not None:
                 words = f"{norm.words} applied{_cast_words(scaled)}"
-                pairing.pair(scaled.source, scaled.target, "proved", words, scaled.error)
+                pairing.pair(scaled.source, scaled.target, pairing.computed, words, scaled.error)
                 for unit in norm.absorbed:
-                    pairing.fold(unit, scaled.target, f"{norm.words} of")
+                    pairing.fold(unit, scaled.target, f"{norm.words} of", pairing.computed)
             elif scaled.plain:
                 without_norm.append(scaled)
     for scaled in without_norm:
         if pairing.is_free(scaled.source) and pairing.is_free(scaled.target):
             words = f"scaled per channel of axis {scaled.axis}{_cast_words(scaled)}"
-            pairing.pair(scaled.source, scaled.target, "proved", words, scaled.error)
+            pairing.pair(scaled.source, scaled.target, pairing.computed, words, scaled.error)
 
 
 def _place(vectors: Vectors, scaled: Scaled, norm: BatchNorm) -> None:
@@ -68,7 +68,7 @@ def _place(vectors: Vectors, scaled: Scaled, norm: BatchNorm) -> None:
         f"batch-norm {name} (eps {norm.eps:g}) folded into axis {scaled.axis}"
         f"{_cast_words(scaled)}"
     )
-    pairing.pair(scaled.source, scaled.target, "proved", words, scaled.error)
+    pairing.pair(scaled.source, scaled.target, pairing.computed, words, scaled.error)
     found = _find_bias(vectors, scaled, norm)
     if found is not None:
         bias, own, error = found
@@ -76,10 +76,12 @@ def _place(vectors: Vectors, scaled: Scaled, norm: BatchNorm) -> None:
         counterpart = own or norm.beta or norm.mean
         if pairing.is_free(counterpart):
             words = f"bias recomputed from batch-norm {name}"
-            pairing.pair(counterpart, bias, "proved", words, error)
+            pairing.pair(counterpart, bias, pairing.computed, words, error)
     for unit in norm.units:
         if pairing.is_free(unit):
-            pairing.fold(unit, scaled.target, f"batch-norm {name} folded into the weight")
+            pairing.fold(
+                unit, scaled.target, f"batch-norm {name} folded into the weight", pairing.computed
+            )
 
 
 def _cast_words(scaled: Scaled) -> str:
@@ -95,9 +97,10 @@ def _find_norm(scaled: Scaled, norms: list[BatchNorm]) -> BatchNorm | None:
         # One channel refuses nearly every other batch-norm of the same width.
         if abs(norm.scale[0] - scaled.factors[0]) > tolerance * abs(norm.scale[0]):
             continue
-        errors = np.abs(norm.scale - scaled.factors)
+        scale = scaled.of_channels(norm.scale)
+        errors = np.abs(scale - scaled.factors)
         worst = float(np.max(errors))
-        if np.all(errors <= tolerance * np.abs(norm.scale)) and (best is None or worst < best[0]):
+        if np.all(errors <= tolerance * np.abs(scale)) and (best is None or worst < best[0]):
             best = worst, norm
     return best[1] if best else None
 
@@ -111,14 +114,14 @@ def _find_bias(
     """(new bias, the layer's own bias if it had one, largest difference)."""
     tolerance = 4 * ROUNDINGS * ROUNDOFF[scaled.target.tensor.dtype.name]
     absorbed = {unit.index for unit in norm.units}
-    for base, spread, factor in _bias_terms(vectors, scaled, norm):
+    for width, base, spread, factor in _bias_terms(vectors, scaled, norm):
         owns: list[tuple[Unit | None, Vector]] = [(None, np.zeros_like(base))]
         owns += [
             (unit, value)
-            for unit, value in vectors.free(scaled.source.side, len(base))
+            for unit, value in vectors.free(scaled.source.side, width)
             if unit.index not in absorbed
         ]
-        for bias, actual in vectors.free(scaled.target.side, len(base)):
+        for bias, actual in vectors.free(scaled.target.side, width):
             for own, value in owns:
                 # One channel refuses nearly every wrong pair.
                 for part in (slice(0, 1), slice(None)):
@@ -134,19 +137,22 @@ def _find_bias(
 
 def _bias_terms(
     vectors: Vectors, scaled: Scaled, norm: BatchNorm
-) -> Iterator[tuple[Vector, Vector, Vector]]:
-    """(bias without the layer's own, what cancels in it, factor of the layer's own bias).
+) -> Iterator[tuple[int, Vector, Vector, Vector]]:
+    """(channels, bias without the layer's own, what cancels in it, factor of the layer's own bias).
 
     Which axis of a weight is the output differs between convolutions and transposed ones, so the
     scale alone does not say whether the batch-norm was behind the layer or in front of it.
     """
-    yield norm.shift, norm.magnitude, norm.scale
+    yield norm.width, norm.shift, norm.magnitude, norm.scale
+    if scaled.source.excerpt is not None:
+        return  # sums over the weight are beyond a few of its elements
     weight = array_of(vectors.pairing.inventories[scaled.source.side], scaled.source)
     if weight is None or weight.shape[scaled.axis] != len(norm.scale):
         return
     weight = np.moveaxis(weight, scaled.axis, 1)
     weight = weight.reshape(*weight.shape[:2], -1)
     yield (
+        len(weight),
         weight.sum(axis=2, dtype=np.float64) @ norm.shift,
         np.abs(weight).sum(axis=2, dtype=np.float64) @ norm.magnitude,
         np.ones(len(weight)),

@@ -29,6 +29,8 @@ def exact_narrower_type(inventory: Inventory, unit: Unit) -> DType | None:
 
     The sample refuses nearly every tensor without reading it again.
     """
+    if unit.excerpt is not None:
+        return DTYPES.get(unit.excerpt.narrower)
     source = unit.tensor.dtype.name
     if unit.sample is None or unit.claimed < LEAST_BYTES:
         return None

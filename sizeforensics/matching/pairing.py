@@ -36,6 +36,7 @@ class Copy(NamedTuple):
     of_side: int
     of_tensor: int
     how: str
+    evidence: str = "proved"
 
 
 class Fold(NamedTuple):
@@ -87,6 +88,9 @@ class Pairing:
         self.folds: list[Fold] = []
         self.scales: list[Scale] = []
         self.recipes: dict[tuple[int, int], tuple[str, int]] = {}
+        sampled = any(unit.excerpt is not None for side in units for unit in side)
+        self.computed = "inferred" if sampled else "proved"
+        """The evidence of a transformation that was computed: of excerpts it is no proof."""
 
     def is_free(self, unit: Unit) -> bool:
         return unit.index in self.free[unit.side]
@@ -111,10 +115,10 @@ class Pairing:
                 self.free[unit.side].pop(unit.index, None)
                 self.matched[unit.side].add(unit.index)
 
-    def copy(self, unit: Unit, of: Unit, how: str) -> None:
+    def copy(self, unit: Unit, of: Unit, how: str, evidence: str = "proved") -> None:
         """Place a free unit as a further copy of another unit of either side."""
         del self.free[unit.side][unit.index]
-        self.copies.append(Copy(unit.side, unit.index, of.side, of.index, how))
+        self.copies.append(Copy(unit.side, unit.index, of.side, of.index, how, evidence))
 
     def fold(self, unit: Unit, into: Unit, how: str, evidence: str = "proved") -> None:
         """Place a free unit as absorbed by a unit of the other side."""

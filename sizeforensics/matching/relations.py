@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from sizeforensics.content import blocks, packed
 from sizeforensics.dtypes import elements
+from sizeforensics.excerpts import MOST_AXES, Excerpt, grid_shape
 from sizeforensics.inventory import Inventory, Tensor
 from sizeforensics.matching.casts import is_cast
 from sizeforensics.matching.units import Unit
@@ -33,13 +34,15 @@ class Relation(NamedTuple):
     reshaped: str = ""
     """Whether the axes permuted are those of the source, reshaped ``after``, or the target's,
     reshaped ``before``; empty where the permutation alone makes the target's shape."""
+    evidence: str = "proved"
+    """``inferred`` where only excerpts were compared and no digest tells."""
 
     @property
     def inverse(self) -> Relation:
         """The same relation seen from the target."""
         order = None if self.order is None else tuple(np.argsort(self.order).tolist())
         reshaped = {"after": "before", "before": "after"}.get(self.reshaped, "")
-        return Relation(self.cast, order, self.cast and not self.back, reshaped)
+        return Relation(self.cast, order, self.cast and not self.back, reshaped, self.evidence)
 
     def words(self, source: Tensor, target: Tensor) -> str:
         """The transformation from ``source`` to ``target`` as a phrase."""
@@ -70,6 +73,9 @@ class Relation(NamedTuple):
 def casts_to(inventories: tuple[Inventory, Inventory], source: Unit, target: Unit) -> bool:
     """Whether ``target`` is ``source`` cast to its type, element by element in C order."""
     names = source.tensor.dtype.name, target.tensor.dtype.name
+    if source.excerpt is not None and target.excerpt is not None:
+        key = target.excerpt.key
+        return key is not None and source.excerpt.casts.get(names[1]) == key
     return all(
         is_cast(ours, names[0], theirs, names[1])
         for ours, theirs in zip(
@@ -88,6 +94,8 @@ def permuted(
         tuple(size for size in unit.tensor.shape if size != 1) for unit in (source, target)
     )
     names = source.tensor.dtype.name, target.tensor.dtype.name
+    if source.excerpt is not None and target.excerpt is not None:
+        return _permuted_excerpt(source, source.excerpt, target, target.excerpt)
     ours, theirs = (_whole(inventories[unit.side], unit.tensor) for unit in (source, target))
     if ours is None or theirs is None:
         return None
@@ -100,6 +108,34 @@ def permuted(
             equal = _equal_blocks(_blocks_of(turned), names[0], _rows_of(theirs, turned), names[1])
         if equal:
             return Relation(names[0] != names[1], order, reshaped=reshaped)
+    return None
+
+
+def _permuted_excerpt(
+    source: Unit, ours: Excerpt, target: Unit, theirs: Excerpt
+) -> Relation | None:
+    """``permuted`` of two grids, without reshape. Of a matrix the digest of its transpose decides."""
+    shape, wanted = (
+        tuple(size for size in unit.tensor.shape if size != 1) for unit in (source, target)
+    )
+    if ours.grid is None or theirs.grid is None or len(shape) > MOST_AXES:
+        return None
+    if np.all(ours.grid == ours.grid.reshape(-1)[0]):
+        return None  # any order would do
+    names = source.tensor.dtype.name, target.tensor.dtype.name
+    kept = ours.grid.reshape(grid_shape(shape))
+    flat = theirs.grid.reshape(-1)
+    for order in _orders(shape):
+        if tuple(shape[axis] for axis in order) != wanted:
+            continue
+        turned = np.ascontiguousarray(kept.transpose(order)).reshape(-1)
+        if names[0] != names[1]:
+            if is_cast(turned, names[0], flat, names[1]):
+                return Relation(cast=True, order=order, evidence="inferred")
+        elif turned.tobytes() == flat.tobytes():
+            if ours.transposed is None:
+                return Relation(cast=False, order=order, evidence="inferred")
+            return Relation(cast=False, order=order) if ours.transposed == theirs.key else None
     return None
 
 

@@ -23,11 +23,13 @@ import numpy as np
 
 from sizeforensics.content import payload_of
 from sizeforensics.dtypes import elements
+from sizeforensics.excerpts import along_vector
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching.batch_norms import ROUNDOFF, Array, Vector, array_of
 from sizeforensics.matching.casts import as_float
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.units import Unit
+from sizeforensics.spans import Integers
 from sizeforensics.views import extent
 
 ROUNDINGS = 16
@@ -63,6 +65,13 @@ class Scaled(NamedTuple):
     """Whether the factors stand on their own: exact to one rounding, and mostly not one."""
     error: float
     """The largest absolute difference from exactly scaled channels."""
+    channels: int
+    kept: Integers | None = None
+    """Of excerpts: which elements of a vector's grid belong to the factors."""
+
+    def of_channels(self, vector: Vector) -> Vector:
+        """The elements of a vector of all channels that belong to the factors."""
+        return vector if self.kept is None else vector[self.kept]
 
 
 class Layout(NamedTuple):
@@ -104,7 +113,11 @@ def scaled_weights(
             if pairing.is_free(source):
                 found = _factors(wholes, source, target, layout)
                 if found is not None:
-                    yield Scaled(source, target, layout.axis, *found)
+                    yield Scaled(
+                        source, target, layout.axis, *found,
+                        channels=source.tensor.shape[layout.axis] * layout.groups,
+                        kept=_kept(source, layout),
+                    )
                     if not pairing.is_free(target):
                         break
 
@@ -148,9 +161,15 @@ def _layouts(source: Unit, target: Unit, widths: Collection[int]) -> Iterator[La
 def _peaks(pairing: Pairing, unit: Unit) -> object:
     """Shape, and where in the first elements of the first row the three largest are."""
     tensor = unit.tensor
-    if not tensor.contiguous:
+    if unit.excerpt is not None:
+        whole = array_of(pairing.inventories[unit.side], unit)
+        if whole is None:
+            return tensor.shape
+        row = whole[0].reshape(-1)
+    elif not tensor.contiguous:
         return tensor.shape
-    row = read_floats(pairing.inventories[unit.side], unit, 0, min(prod(tensor.shape[1:]), PREFIX))
+    else:
+        row = read_floats(pairing.inventories[unit.side], unit, 0, min(prod(tensor.shape[1:]), PREFIX))
     return tensor.shape, *np.argsort(np.abs(row), kind="stable")[-3:].tolist()
 
 
@@ -169,7 +188,9 @@ def _unlike(target: Unit) -> Callable[[Unit], tuple[int, int]]:
 def _factors(
     wholes: _Wholes, source: Unit, target: Unit, layout: Layout
 ) -> tuple[Vector, bool, float] | None:
-    """``Scaled`` from ``factors`` on; None unless every channel has a factor."""
+    """``Scaled`` from ``factors`` to ``error``; None unless every channel has a factor."""
+    if source.excerpt is not None:
+        return _kept_factors(wholes, source, target, layout)
     ours = _rows(wholes, source, layout)
     theirs = _rows(
         wholes, target,
@@ -192,10 +213,43 @@ def _factors(
         most_roundings = max(most_roundings, found[1])
         worst = max(worst, found[2])
     every = np.concatenate(factors)
-    away = np.abs(every - 1) > FAR * roundoff
-    plain = most_roundings <= PLAIN_ROUNDINGS and 2 * np.count_nonzero(away) > len(every)
     # One element per channel has a factor whatever it is: there only a batch-norm is a reason.
-    return every, bool(plain and length > 1), worst
+    return every, length > 1 and _stand_alone(every, most_roundings, roundoff), worst
+
+
+def _stand_alone(factors: Vector, roundings: float, roundoff: float) -> bool:
+    away = np.abs(factors - 1) > FAR * roundoff
+    return bool(roundings <= PLAIN_ROUNDINGS and 2 * np.count_nonzero(away) > len(factors))
+
+
+def _kept_factors(
+    wholes: _Wholes, source: Unit, target: Unit, layout: Layout
+) -> tuple[Vector, bool, float] | None:
+    """``_factors`` of the channels that two excerpts keep."""
+    if layout.groups > 1:
+        return None
+    ours, theirs = wholes.read(source), wholes.read(target)
+    turned = ours.transpose(layout.order)
+    if turned.shape != theirs.shape:
+        return None
+    at = layout.order.index(layout.axis)
+    rows, wanted = (
+        np.ascontiguousarray(np.moveaxis(grid, at, 0)).reshape(grid.shape[at], -1)
+        for grid in (turned, theirs)
+    )
+    roundoff = ROUNDOFF[target.tensor.dtype.name]
+    found = _row_factors(rows, wanted, roundoff)
+    if found is None:
+        return None
+    factors, roundings, worst = found
+    return factors, rows.shape[1] > 1 and _stand_alone(factors, roundings, roundoff), worst
+
+
+def _kept(source: Unit, layout: Layout) -> Integers | None:
+    if source.excerpt is None:
+        return None
+    shape = source.tensor.shape
+    return along_vector(shape[layout.axis], sum(size != 1 for size in shape))
 
 
 class _Wholes:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sizeforensics.dtypes import DTYPES
+from sizeforensics.excerpts import Excerpt
 from sizeforensics.fingerprints import Fingerprint
 from sizeforensics.inventory import Inventory, Tensor
 from sizeforensics.views import Coverage
@@ -39,28 +39,15 @@ class Unit:
     sample: npt.NDArray[Any] | None
     distinctive: bool
     """Whether equal content means more than chance: readable, and neither a scalar nor a fill."""
+    excerpt: Excerpt | None = None
+    """What stands for its elements where only a snapshot is there."""
 
 
 def as_pairs(inventory: Inventory) -> Inventory:
-    """The same artifact with every complex tensor seen as pairs of real and imaginary parts.
-
-    That is what ``torch.view_as_real`` gives, and how ONNX has to store complex numbers.
-    """
+    """The same artifact with every complex tensor seen as pairs of real and imaginary parts."""
     if all(tensor.dtype.kind != "complex" for tensor in inventory.tensors):
         return inventory
-    return replace(inventory, tensors=tuple(map(_pairs, inventory.tensors)))
-
-
-def _pairs(tensor: Tensor) -> Tensor:
-    if tensor.dtype.kind != "complex":
-        return tensor
-    return replace(
-        tensor,
-        dtype=DTYPES[f"float{tensor.dtype.bits // 2}"],
-        shape=(*tensor.shape, 2),
-        strides=(*(2 * stride for stride in tensor.strides), 1),
-        offset=2 * tensor.offset,
-    )
+    return replace(inventory, tensors=tuple(tensor.as_pairs() for tensor in inventory.tensors))
 
 
 def units_of(
@@ -78,13 +65,18 @@ def units_of(
         if claimed and tensor.use not in DECIDED_USES:
             digest = fingerprint.digest if fingerprint else None
             sample = fingerprint.sample if fingerprint else None
-            distinctive = digest is not None and _distinctive(tensor, sample)
-            unit = Unit(side, index, tensor, claimed, digest, sample, distinctive)
+            excerpt = inventory.excerpts[index] if inventory.excerpts is not None else None
+            if excerpt is not None:
+                distinctive = excerpt.distinctive
+            else:
+                distinctive = digest is not None and is_distinctive(tensor, sample)
+            unit = Unit(side, index, tensor, claimed, digest, sample, distinctive, excerpt)
             found.append(unit)
     return found
 
 
-def _distinctive(tensor: Tensor, sample: npt.NDArray[Any] | None) -> bool:
+def is_distinctive(tensor: Tensor, sample: npt.NDArray[Any] | None) -> bool:
+    """Whether a readable tensor is neither a few numbers nor a fill, as far as its sample tells."""
     if tensor.elements <= FEW:
         return False
     # The first two tell most tensors from a fill.

@@ -78,6 +78,11 @@ def check(path: str, force: bool = False, kinds: Sequence[str] = KINDS) -> None:
         from sizeforensics.report import parquet
 
         parquet.require()
+    check_place(path, force)
+
+
+def check_place(path: str, force: bool = False) -> None:
+    """Raise InputError when no file of any kind could be written to ``path``."""
     if os.path.isdir(path):  # noqa: PTH112  pathlib raises for a name that is too long
         raise InputError(f"{one_line(path)}: expected a file to write, got a directory")
     if os.path.lexists(path) and not force:

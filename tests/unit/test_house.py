@@ -20,7 +20,7 @@ FLOORS = [
     {"errors"},
     {"units", "terminal"},
     {"source"},
-    {"spans", "dtypes"},
+    {"spans", "dtypes", "excerpts"},
     {"inventory"},
     {"views", "program_data"},
     {"content"},
@@ -40,7 +40,7 @@ APART = {"formats", "matching"}
 RENDERERS = {"console", "html", "markdown", "figures", "json", "csv", "catalogue"}
 VERDICTS = {"console", "markdown", "json", "junit", "github"}
 FORMATS = {
-    "pytorch", "pytorch_tar", "legacy", "bare_pickle", "torchscript", "model_json", "torch_export",
+    "snapshot", "pytorch", "pytorch_tar", "legacy", "bare_pickle", "torchscript", "model_json", "torch_export",
     "onnx", "safetensors",
 }  # fmt: skip
 SHARED = {"encodings": set(), "torch_parts": {"encodings"}, "onnx_parts": {"encodings"}}

@@ -1,0 +1,285 @@
+"""An inventory without the weights, small enough to commit: take it, and write it as JSON.
+
+Spans become totals by file, role and subject, nodes totals by operator, and the content of each
+tensor an excerpt: digests, and a few elements on a grid.
+"""
+
+from __future__ import annotations
+
+import os
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from sizeforensics.dtypes import DTYPES, DType, numpy_dtype
+from sizeforensics.excerpts import KEY_BYTES, Excerpt, flat_places, grid_shape
+from sizeforensics.fingerprints import Advance, Fingerprint, fingerprints, on_threads, silent
+from sizeforensics.inventory import Inventory, Storage, Tensor, c_strides
+from sizeforensics.matching import exact_narrower_type
+from sizeforensics.matching.arrays import MOST_ELEMENTS
+from sizeforensics.matching.batch_norms import Parts, declared_parts
+from sizeforensics.matching.broadcasts import recipe_of
+from sizeforensics.matching.casts import cast_sample
+from sizeforensics.matching.relations import typed_blocks
+from sizeforensics.matching.units import Unit, as_pairs, is_distinctive
+from sizeforensics.spans import ROLES, TENSOR_DATA
+from sizeforensics.views import cover
+
+SCHEMA = "sizeforensics.snapshot/1"
+
+ORIGIN = "snapshot of"
+"""The metadata of a snapshot that says which format it was taken from."""
+
+CASTS = {
+    "float64": ("float32", "float16", "bfloat16"),
+    "float32": ("float16", "bfloat16"),
+    "float16": ("float32",),
+    "bfloat16": ("float32",),
+    **dict.fromkeys(("bool", "int8", "uint8", "int16", "int32"), ("int64",)),
+}
+"""The types whose digest is kept beside a tensor's own: those that writers cast to."""
+
+
+def take(inventory: Inventory, advance: Advance = silent) -> Inventory:
+    """The same artifact without payload: what its snapshot holds, as reading it gives it back.
+
+    Reads every payload. ``advance`` is called with the number of bytes done.
+    """
+    if inventory.excerpts is not None:
+        return inventory
+    seen = as_pairs(inventory)
+    coverage = cover(inventory)
+    prints = fingerprints(seen, coverage, advance)
+    tensors = list(zip(seen.tensors, prints, coverage.claimed.tolist(), strict=True))
+
+    def look(index: int) -> Excerpt:
+        tensor, known, claimed = tensors[index]
+        return _excerpt(seen, index, tensor, known, claimed)
+
+    excerpts = on_threads(look, range(len(tensors)), [tensor.nbytes for tensor, _, _ in tensors])
+    return replace(inventory, excerpts=tuple(excerpts))
+
+
+# One tensor
+
+
+def _excerpt(
+    inventory: Inventory, index: int, tensor: Tensor, known: Fingerprint | None, claimed: int
+) -> Excerpt:
+    if known is None:
+        return Excerpt(claimed)
+    distinctive = is_distinctive(tensor, known.sample)
+    unit = Unit(0, index, tensor, claimed, known.digest, known.sample, distinctive)
+    grid, casts = _read_once(inventory, tensor) if known.sample is not None else (None, {})
+    narrower = exact_narrower_type(inventory, unit)
+    return Excerpt(
+        claimed, known.digest, grid, casts, _transposed(inventory, tensor), distinctive,
+        narrower.name if narrower else "",
+        recipe_of(inventory, unit) if _may_be_computed(inventory, tensor) else None,
+    )  # fmt: skip
+
+
+def _read_once(
+    inventory: Inventory, tensor: Tensor
+) -> tuple[npt.NDArray[Any], dict[str, bytes]]:
+    """The elements of the grid, and the keys of the casts."""
+    wanted = flat_places(tensor.shape) if tensor.elements else np.zeros(0, dtype=np.int64)
+    states = {name: xxhash.xxh3_128() for name in CASTS.get(tensor.dtype.name, ())}
+    parts: list[npt.NDArray[Any]] = []
+    first = 0
+    for block in typed_blocks(inventory, tensor):
+        for name, state in states.items():
+            cast = np.ascontiguousarray(cast_sample(block, tensor.dtype.name, name))
+            state.update(cast.view(np.uint8).data)
+        here = slice(*np.searchsorted(wanted, (first, first + len(block))))
+        parts.append(block[wanted[here] - first])
+        first += len(block)
+    kept = np.concatenate(parts) if parts else np.zeros(0, dtype=numpy_dtype(tensor.dtype.name))
+    grid = kept.reshape(grid_shape(tensor.shape))
+    return grid, {name: state.digest()[:KEY_BYTES] for name, state in states.items()}
+
+
+def _transposed(inventory: Inventory, tensor: Tensor) -> bytes | None:
+    """The key of a matrix written column by column."""
+    shape = [size for size in tensor.shape if size != 1]
+    if len(shape) != 2 or tensor.elements > MOST_ELEMENTS or numpy_dtype(tensor.dtype.name) is None:
+        return None
+    if tensor.dtype.bits < 8:
+        return None
+    (whole,) = typed_blocks(inventory, tensor, tensor.elements)
+    turned = np.ascontiguousarray(whole.reshape(shape).T)
+    return xxhash.xxh3_128_digest(turned.reshape(-1).view(np.uint8).data)[:KEY_BYTES]
+
+
+def _may_be_computed(inventory: Inventory, tensor: Tensor) -> bool:
+    """Whether a recipe would ever be asked for: of data that a program holds."""
+    return len(inventory.nodes) > 0 or tensor.use == "constant"
+
+
+# The document
+
+
+def document(inventory: Inventory) -> dict[str, Any]:
+    """What ``take`` gave, or a snapshot that was read, as plain values: one list item a line.
+
+    The keys are those of the schema ``sizeforensics.snapshot/1``; what is not listed has the value
+    that the schema gives as its default.
+    """
+    if inventory.excerpts is None:
+        raise ValueError("a document needs excerpts: take a snapshot first")
+    original = dict(inventory.metadata).get(ORIGIN, inventory.format)
+    storages = _Storages(inventory)
+    readers = _readers(inventory)
+    return {
+        "schema": SCHEMA,
+        "format": original,
+        "bytes": inventory.nbytes,
+        "files": [[path, file.nbytes] for path, file in zip(_paths(inventory), inventory.files, strict=True)],
+        "spans": [list(row) for row in _totals(inventory)],
+        "tensors": [
+            _tensor(tensor, excerpt, storages, readers.get(tensor.name, ()))
+            for tensor, excerpt in zip(inventory.tensors, inventory.excerpts, strict=True)
+        ],
+        "storages": storages.rest(),
+        "ops": [[op, count, nbytes] for op, count, nbytes in _ops(inventory)],
+        "batch_norms": [_batch_norm(inventory, parts) for parts in declared_parts(inventory)],
+        "records": [
+            [record.name, ROLES[record.role], record.subject, record.stored_bytes, record.nbytes,
+             [[ROLES[role], subject, size] for role, subject, size in record.parts]]
+            for record in inventory.records if record.role != TENSOR_DATA
+        ],
+        "metadata": [[key, value] for key, value in inventory.metadata if key != ORIGIN],
+        "warnings": [text.removeprefix(f"{inventory.path}: ") for text in inventory.warnings],
+    }  # fmt: skip
+
+
+def _paths(inventory: Inventory) -> list[str]:
+    """The files as seen from the model, so that where it lies does not matter."""
+    folder = os.path.dirname(inventory.path)  # noqa: PTH120  lexical, as it was given
+    beside = [os.path.relpath(file.path, folder or ".") for file in inventory.files]
+    return [PurePath(path).as_posix() for path in beside]
+
+
+def _totals(inventory: Inventory) -> Iterator[tuple[int, str, str, int, int]]:
+    """(file, role, subject, bytes, spans) of all spans that have these in common."""
+    for number, file in enumerate(inventory.files):
+        for (role, subject), (nbytes, count) in sorted(inventory.bytes_by_subject([file]).items()):
+            yield number, ROLES[role], subject, nbytes, count
+
+
+def _ops(inventory: Inventory) -> list[tuple[str, int, int]]:
+    return [row for row in inventory.nodes.count_and_bytes_by_op() if row[1]]
+
+
+def _readers(inventory: Inventory) -> dict[str, list[str]]:
+    """Name of a value to the operators that read it, for what the artifact stores."""
+    nodes = inventory.nodes
+    stored = {tensor.name for tensor in inventory.tensors}
+    wanted = np.array([name in stored for name in nodes.values], dtype=bool)
+    found: dict[str, set[str]] = defaultdict(set)
+    if len(wanted):
+        chosen = wanted[nodes.read_values]
+        ops, values = nodes.ops[nodes.read_nodes[chosen]], nodes.read_values[chosen]
+        for op, value in zip(ops.tolist(), values.tolist(), strict=True):
+            found[nodes.values[value]].add(nodes.op_names[op])
+    return {name: sorted(ops) for name, ops in found.items()}
+
+
+def _batch_norm(inventory: Inventory, parts: Parts) -> dict[str, Any]:
+    names = {
+        part: inventory.tensors[index].name
+        for part, index in zip(
+            ("scale", "shift", "mean", "variance", "counter"), parts[:5], strict=True
+        )
+        if index is not None
+    }
+    return names if parts.eps is None else {**names, "eps": parts.eps}
+
+
+class _Storages:
+    """Storages as the tensors that view them first describe them, in the order of the tensors.
+
+    Where a storage lies is told as the gap behind the one before, so that one tensor that grows
+    changes one line.
+    """
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._storages = inventory.storages
+        self._numbers: dict[int, int] = {}
+        self._ends = [0] * len(inventory.files)
+
+    def of(self, tensor: Tensor) -> dict[str, Any]:
+        """What a tensor says about its storage: all of it, or how many storages ago it was told."""
+        if tensor.storage is None:
+            return {}
+        known = self._numbers.get(tensor.storage)
+        if known is not None:
+            return {"view": known - len(self._numbers)}
+        self._numbers[tensor.storage] = len(self._numbers)
+        return {"in": self._row(self._storages[tensor.storage], tensor.name, tensor.nbytes)}
+
+    def rest(self) -> list[list[Any]]:
+        """The storages that no tensor views."""
+        return [
+            self._row(storage, "", 0)
+            for number, storage in enumerate(self._storages)
+            if number not in self._numbers
+        ]
+
+    def _row(self, storage: Storage, name: str, nbytes: int) -> list[Any]:
+        """Name, gap, bytes, bytes in the file, encoding, file; without what goes without saying."""
+        gap = storage.offset - self._ends[storage.file]
+        self._ends[storage.file] = storage.offset + storage.stored_bytes
+        row = [
+            "" if storage.name == name else storage.name, gap, storage.nbytes,
+            storage.stored_bytes, storage.encoding, storage.file,
+        ]  # fmt: skip
+        usual = ["", 0, nbytes, storage.nbytes, "raw", 0]
+        while row and row[-1] == usual[len(row) - 1]:
+            row.pop()
+        return row
+
+
+def _tensor(
+    tensor: Tensor, excerpt: Excerpt, storages: _Storages, readers: Iterable[str]
+) -> dict[str, Any]:
+    """One line: what a tensor is, where it is stored, what is known of its content."""
+    where = storages.of(tensor)
+    usual_claim = tensor.nbytes if "in" in where else 0
+    keys = {
+        "name": tensor.name,
+        "dtype": _dtype(tensor.dtype),
+        "shape": list(tensor.shape),
+        "strides": [] if tensor.strides == c_strides(tensor.shape) else list(tensor.strides),
+        "offset": tensor.offset,
+        "use": "" if tensor.use == "weight" else tensor.use,
+        "scope": tensor.scope,
+        "read_by": list(readers),
+    }
+    content = {
+        "digest": "" if excerpt.digest is None else excerpt.digest.hex(),
+        "casts": {name: key.hex() for name, key in excerpt.casts.items()},
+        "transposed": "" if excerpt.transposed is None else excerpt.transposed.hex(),
+        "grid": "" if excerpt.grid is None else b64encode(excerpt.grid.tobytes()).decode(),
+        "trivial": excerpt.digest is not None and not excerpt.distinctive,
+        "narrower": excerpt.narrower,
+        "recipe": list(excerpt.recipe or ()),
+    }
+    said = {key: value for key, value in keys.items() if value or key in ("name", "shape")}
+    if excerpt.claimed != usual_claim:
+        where["claimed"] = excerpt.claimed
+    return {**said, **where, **{key: value for key, value in content.items() if value}}
+
+
+def _dtype(dtype: DType) -> Any:
+    """The name of a type that every version knows, else all about it."""
+    if DTYPES.get(dtype.name) == dtype:
+        return dtype.name
+    return [dtype.name, dtype.bits, dtype.kind, *(() if dtype.total is None else (dtype.total,))]
