@@ -17,6 +17,7 @@ from sizeforensics.views import Coverage, cover
 UNREAD = "payload not read"
 """Label of tensors that the other side lists without their payload."""
 ABSENT = "the other side lists this tensor, but its payload is not there"
+GRAMMAR = "the format's grammar"
 NO_REFERENCE = "nothing in the artifact refers to it"
 
 
@@ -83,6 +84,7 @@ def attribute(before: Inventory, after: Inventory, matching: Matching) -> Ledger
     for scale in matching.scales:
         rows.append(_scaling(sides[scale.side], scale))
         placed[scale.side].add(scale.tensor)
+    twins: list[set[int]] = []
     for side in (0, 1):
         absent = {
             tensor.name
@@ -99,7 +101,8 @@ def attribute(before: Inventory, after: Inventory, matching: Matching) -> Ledger
                 rows.append(row)
         rows += _slack(sides[side])
         rows += _encodings(sides[side], placed[side])
-    rows += _structure(sides)
+        twins.append(averaged)
+    rows += _structure(sides, (_moved(*sides, twins[0]), _moved(*sides[::-1], twins[1])))
     rows = _joined(rows)
     rows.sort(key=lambda row: (row.cause, row.label, -abs(row.delta_bytes), row.subject))
     return Ledger(before.nbytes, after.nbytes, tuple(rows))
@@ -350,18 +353,50 @@ def _name(side: Side, index: int) -> str:
 # Everything that is not a tensor
 
 
-def _structure(sides: tuple[Side, Side]) -> Iterator[Row]:
+_Moved = tuple[str, str] | None
+"""Keys of an averaged network and of its twin, where the other side has the first under the second."""
+
+
+def _moved(side: Side, other: Side, twins: set[int]) -> _Moved:
+    tensors = side.inventory.tensors
+    dropped = {tensors[index].scope for index in twins}
+    kept = {tensor.scope for tensor in tensors if tensor.use == "ema-copy"} - dropped
+    there = {tensor.scope for tensor in other.inventory.tensors}
+    if len(dropped) == len(kept) == 1 and dropped <= there and not kept & there:
+        return kept.pop(), dropped.pop()
+    return None
+
+
+def _followed(subject: str, moved: _Moved) -> tuple[str, str]:
+    """What a pickled object is called where a network moved, and how that is known.
+
+    The objects go with the tensors: those of the kept network are compared with the ones it has on
+    the other side, and those of its twin are what went.
+    """
+    if moved is not None:
+        kept, twin = moved
+        if subject.startswith((f"{kept}.", f"{kept}[")):
+            return f"{twin}{subject[len(kept):]}", GRAMMAR
+        if subject.startswith((f"{twin}.", f"{twin}[")):
+            return subject, f"{GRAMMAR}; of the network beside the one kept, which is under {kept!r}"
+    return subject, GRAMMAR
+
+
+def _structure(sides: tuple[Side, Side], moved: tuple[_Moved, _Moved]) -> Iterator[Row]:
     """One row for each role and subject, with the bytes of both sides."""
-    totals: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+    totals: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
     for column, side in enumerate(sides):
         for (role, subject), (nbytes, spans) in side.inventory.bytes_by_subject().items():
             if role != TENSOR_DATA:
-                total = totals[_cause_of(role), subject]
+                cause, how = _cause_of(role), GRAMMAR
+                if cause == "pickle":
+                    subject, how = _followed(subject, moved[column])
+                total = totals[cause, subject, how]
                 total[column] += nbytes
                 total[2] = max(total[2], spans)
-    for (cause, subject), (before, after, count) in sorted(totals.items()):
+    for (cause, subject, how), (before, after, count) in sorted(totals.items()):
         evidence = "proved" if cause == "unreferenced" else "parsed"
-        how = NO_REFERENCE if cause == "unreferenced" else "the format's grammar"
+        how = NO_REFERENCE if cause == "unreferenced" else how
         yield Row(cause, "", subject, before, after, evidence, how, count)
     yield from _record_compression(sides)
 

@@ -25,10 +25,10 @@ _MIN_BAR_CELLS = 4
 def diff(report: DiffReport, view: View) -> str:
     """The terminal view of a diff, newline at the end."""
     head = styled.sentence(report.headline, view)
-    fixes = _fix_lines(report, view)
-    fixed = len(head) + 1 + 2 + 1 + (len(fixes) + 1 if fixes else 0)
+    sums, fixes = _reconciliation(report, view), _fix_lines(report, view)
+    fixed = len(head) + 1 + 2 + len(sums) + (len(fixes) + 1 if fixes else 0)
     lines = _lines(report, max(MAX_LINES - fixed, 1), view)
-    body = [*head, [], *_waterfall(report, lines, view), _reconciliation(report, view)]
+    body = [*head, [], *_waterfall(report, lines, view), *sums]
     if fixes:
         body += [[], *fixes]
     if view.verbose:
@@ -85,10 +85,10 @@ def _waterfall(report: DiffReport, lines: Sequence[CauseLine], view: View) -> li
                 bar = styled.bar(lines[index - 1].share, bar_width, view)
                 row.append((f"  {bar:<{bar_width}}", style))
             row.append((f"  {percents[index - 1]:>{percent_width}}", ""))
-            named = f"  {visible(lines[index - 1].mostly)}"
+            named = visible(lines[index - 1].mostly)
             # A name is shown whole or not at all.
-            if not view.wrap or end + styled.cell_width(named) <= view.width:
-                row.append((named, styled.FAINT))
+            if named and not (view.wrap and end + 2 + styled.cell_width(named) > view.width):
+                row.append((f"  {named}", styled.FAINT))
         table.append(row)
     change = f"{report.delta_bytes:+,}" if report.delta_bytes else "0"
     table[-1].append((f"  ({change})", ""))
@@ -114,9 +114,9 @@ def _label(sign: str, title: str, detail: str) -> str:
     return f"{head}  {visible(detail)}" if detail else head
 
 
-def _reconciliation(report: DiffReport, view: View) -> Line:
-    sums = styled.dotted(report.reconciliation, view)
-    return [(f"  {styled.mark(report.reconciled, view)} {sums}", "")]
+def _reconciliation(report: DiffReport, view: View) -> list[Line]:
+    mark = f"  {styled.mark(report.reconciled, view)} "
+    return [[(line, "")] for line in styled.hanging(mark, report.reconciliation, styled.dot(view), view)]
 
 
 def _fix_lines(report: DiffReport, view: View) -> list[Line]:
@@ -127,6 +127,9 @@ def _fix_lines(report: DiffReport, view: View) -> list[Line]:
     lines: list[Line] = [
         [(f"Fix: {visible(fix.action):<{width}}  ", ""), (fix.saving, styled.STRONG)] for fix in fixes
     ]
+    if view.wrap and any(sum(len(text) for text, _ in line) > view.width for line in lines):
+        pairs = [(visible(fix.action), fix.saving) for fix in fixes]
+        lines = [[(line, "")] for pair in pairs for line in styled.hanging("Fix: ", pair, "  ", view)]
     if len(report.fixes) > len(fixes):
         lines.append([(f"     {len(report.fixes) - len(fixes)} more with -v", styled.FAINT)])
     return lines
@@ -228,7 +231,7 @@ def _claims(report: InspectReport, view: View) -> Line:
     unclaimed = f"{report.unclaimed_bytes:,} unclaimed"
     good = report.unclaimed_bytes == 0
     parts = ["every byte explained", unclaimed] if good else [unclaimed]
-    return [(f"  {styled.mark(good, view)} {styled.dotted(parts, view)}", "")]
+    return [(f"  {styled.mark(good, view)} {styled.dot(view).join(parts)}", "")]
 
 
 def _kinds(report: InspectReport) -> list[Line]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 GREW, SHRANK, STRONG, FAINT = "#D55E00", "#0072B2", "bold", "dim"
 """Styles; vermilion and blue stay apart for every kind of colour vision."""
@@ -54,9 +54,9 @@ def mark(good: bool, view: View) -> str:
     return "✗" if view.unicode else "!!"
 
 
-def dotted(parts: Sequence[str], view: View) -> str:
-    """Short statements on one line."""
-    return (" · " if view.unicode else " - ").join(parts)
+def dot(view: View) -> str:
+    """What stands between short statements on one line."""
+    return " · " if view.unicode else " - "
 
 
 def table(header: list[str], rows: list[list[str]], right: set[int]) -> list[Line]:
@@ -91,6 +91,20 @@ def wrapped(text: str, view: View) -> list[str]:
             lines.append(word)
         else:
             lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
+    return lines
+
+
+def hanging(first: str, pieces: Sequence[str], between: str, view: View) -> list[str]:
+    """Pieces on one line after ``first``; a piece that does not fit begins another line, below the
+    first piece."""
+    lines = [first + pieces[0]]
+    for piece in pieces[1:]:
+        line = f"{lines[-1]}{between}{piece}"
+        if view.wrap and cell_width(line) > view.width:
+            room = replace(view, width=view.width - len(first))
+            lines += [" " * len(first) + part for part in wrapped(piece, room)]
+        else:
+            lines[-1] = line
     return lines
 
 

@@ -12,7 +12,7 @@ from sizeforensics.report import console
 from sizeforensics.report.contents import inspect_report
 from sizeforensics.report.rows import diff_report
 from sizeforensics.report.styled import View
-from tests.golden import samples
+from tests.golden import real, samples
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -61,9 +61,37 @@ def test_lines_fit_the_terminal_where_names_allow(width):
     assert all(cell_len(line) <= width for line in table)
 
 
+@pytest.mark.parametrize("width", [60, 80, 140])
+@pytest.mark.parametrize("pair", ["mini-onnx", "mini-torchscript", "micro-dynamo", "micro-train", "tied-legacy", "same"])
+def test_no_line_is_wider_than_the_terminal(pair, width):
+    report = real.compared(pair)
+    lines = console.diff(report, View(width=width, wrap=True)).splitlines()
+    assert len(lines) <= console.MAX_LINES
+    assert max(map(cell_len, lines)) <= width
+    before, *changes, after = amounts("\n".join(lines))
+    assert before + sum(changes) == after == report.after.bytes
+
+
 def test_a_pipe_gets_the_answer_on_one_line():
     report = diff_report(*samples.every_cause())
     assert console.diff(report, View()).splitlines()[0] == report.headline
+
+
+def test_the_largest_tensor_of_a_cause_is_named_where_there_is_room():
+    report = real.compared("mini-onnx")
+    named = "  largest /model.24/Constant_4_output_0\n"
+    assert named in console.diff(report, View())
+    assert named in console.diff(report, View(width=140, wrap=True))
+    assert "Constant_4" not in console.diff(report, View(width=80, wrap=True))
+
+
+def test_a_long_name_pads_no_other_row():
+    rows = [
+        samples.Row("unmatched", "", name, 0, 400, "parsed", "grammar", 1, 0, None, samples.place(name, 400))
+        for name in ("layer." * 60 + "weight", "b")
+    ]
+    lines = console.diff(diff_report(*samples.case(rows)), View(verbose=True)).splitlines()
+    assert max(len(line) for line in lines if line.startswith("  b ")) < 150
 
 
 def test_names_are_never_cropped():
