@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -174,6 +175,21 @@ class Nodes:
         return sorted(rows, key=lambda row: (-row[2], row[0]))
 
 
+class Quantization(NamedTuple):
+    """A tensor whose elements ``q`` stand for ``scale * (q - zero point)``, as the file says.
+
+    All but ``numbers`` are indices into ``Inventory.tensors``.
+    """
+
+    tensor: int
+    scale: int | None
+    zero_point: int | None
+    factor: int | None = None
+    """One more scale, by which ``scale`` is multiplied: a bias has those of input and weight."""
+    numbers: tuple[float, int] | None = None
+    """Scale and zero point where the file says them outside of tensors."""
+
+
 @dataclass(frozen=True, slots=True)
 class Module:
     """A pickled module: ``path`` from the checkpoint's root, class, and its plain attributes."""
@@ -215,6 +231,7 @@ class Inventory:
     tensors: tuple[Tensor, ...] = ()
     nodes: Nodes = field(default_factory=Nodes.none)
     modules: tuple[Module, ...] = ()
+    quantizations: tuple[Quantization, ...] = ()
     records: tuple[Record, ...] = ()
     metadata: tuple[tuple[str, str], ...] = ()
     """Facts a reader wants to see: producer, opset, versions, properties."""

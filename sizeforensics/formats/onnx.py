@@ -12,6 +12,7 @@ from sizeforensics.errors import Corrupt, Truncated
 from sizeforensics.formats.encodings.protobuf_scalars import LEN
 from sizeforensics.formats.encodings.protobuf_wire import peek
 from sizeforensics.formats.onnx_parts.onnx_messages import Messages
+from sizeforensics.formats.onnx_parts.onnx_quantization import quantizations
 from sizeforensics.formats.onnx_parts.onnx_schema import QUANTIZATION_INPUTS, TABLES, TAGS
 from sizeforensics.formats.onnx_parts.onnx_storages import Shelf
 from sizeforensics.formats.onnx_parts.onnx_walk import Warnings
@@ -74,7 +75,8 @@ def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     model = File(source.path, messages.sink.finish(source.size, unclaimed))
     return Inventory(
         source.path, "onnx", (model, *sidecars), messages.owners, tuple(shelf.storages),
-        tuple(placed), nodes, metadata=_metadata(messages), warnings=notes.lines(),
+        tuple(placed), nodes, quantizations=quantizations(nodes, placed),
+        metadata=_metadata(messages), warnings=notes.lines(),
     )  # fmt: skip
 
 

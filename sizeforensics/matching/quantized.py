@@ -1,11 +1,12 @@
 """Tier 6: integers that stand for the other side's floats within half a step of a scale.
 
-A quantised weight ``q`` stands for ``s (q - z)`` with a scale ``s`` and a zero point ``z``, one pair
-per tensor, per channel of an axis, or per block of consecutive elements (ONNX QuantizeLinear).
-Rounding to nearest means ``|w - s (q - z)| <= s / 2`` for every element that was not clamped. Each
-element so bounds the scale from both sides, and whether any scale satisfies all of them is a
-question with an exact answer: no scale has to be found in the file first, and a chance agreement
-over a whole tensor does not happen.
+Where the file says which scale and zero point belong to a tensor, they have to put every element
+within half a step (``stored_scales``); nothing else is tried.
+
+Where it does not, as behind a MatMulInteger, whose scale is one more factor of a product, each
+element bounds the scale from both sides (``|w - s (q - z)| <= s / 2`` unless it was clamped), and
+whether any scale satisfies all of them is a question with an exact answer. It is proved when a scale
+that all elements allow is stored beside the tensor; without one it is inferred.
 """
 
 from __future__ import annotations
@@ -21,10 +22,19 @@ import numpy as np
 import numpy.typing as npt
 
 from sizeforensics.content import packed
-from sizeforensics.dtypes import DTYPES, elements
+from sizeforensics.dtypes import elements
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching.batch_norms import ROUNDOFF
 from sizeforensics.matching.pairing import Pairing
+from sizeforensics.matching.stored_scales import (
+    SLACK,
+    Stored,
+    code_limits,
+    difference,
+    holds_codes,
+    spreads,
+    stored_scales,
+)
 from sizeforensics.matching.units import Unit
 
 BLOCKS = (16, 32, 64, 128, 256)
@@ -38,9 +48,6 @@ LEAST = 16
 
 CHUNK = 1 << 20
 """Elements worked on at once."""
-
-SLACK = 1e-5
-"""Relative widening of the bounds: the division and the rounding happened in float32."""
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -71,20 +78,45 @@ def match_quantized(pairing: Pairing) -> None:
         for unit in pairing.free[side].values():
             if unit.digest is not None and unit.tensor.dtype.name in ROUNDOFF:
                 scales[unit.tensor.elements].append(unit)
+        stored = stored_scales(pairing.inventories[side])
         for unit in list(pairing.free[side].values()):
-            if _quantized(unit):
-                fit = _match_one(pairing, unit, floats.get(_axes(unit), []))
-                if fit is not None:
-                    _place_scale(pairing, unit, fit, scales.get(len(fit.low), []))
+            rivals = floats.get(_axes(unit), [])
+            if unit.index in stored:
+                if unit.digest is not None and holds_codes(unit.tensor.dtype.name):
+                    _match_stored(pairing, unit, rivals, stored[unit.index])
+            elif _quantized(unit):
+                _match_one(pairing, unit, rivals, scales)
 
 
-def _place_scale(pairing: Pairing, integers: Unit, fit: Fit, rivals: list[Unit]) -> None:
-    """Find the scale among free floats near by: one number a group, which every element allows.
+def _match_stored(pairing: Pairing, codes: Unit, rivals: list[Unit], stored: Stored) -> None:
+    """Match one tensor with the floats it stands for under the numbers stored for it."""
+    name = codes.tensor.dtype.name
+    for unit, own, values in _candidates(pairing, codes, rivals):
+        for spread in spreads(own.shape, stored):
+            found = difference(own, values, spread, name)
+            if found is not None:
+                zero = ", with zero points" if spread.zero_point.any() else ""
+                how = f"quantised {spread.words}{zero}: within half a step of the stored {stored.name}"
+                pairing.pair(unit, codes, "proved", how, found)
+                return
 
-    A graph need not say it: behind a MatMulInteger the scale is one more factor of a product.
-    """
+
+def _candidates(
+    pairing: Pairing, codes: Unit, rivals: list[Unit]
+) -> Iterator[tuple[Unit, Array, Array]]:
+    """Free floats of as many elements, and both tensors in the shape of the codes."""
+    own = _array(pairing.inventories[codes.side], codes)
+    for unit in [unit for unit in rivals if pairing.is_free(unit)][:CANDIDATES]:
+        values = _array(pairing.inventories[unit.side], unit)
+        if own is not None and values is not None:
+            for turned in _turned(values, own.shape):
+                yield unit, own, turned
+
+
+def _scale_for(pairing: Pairing, integers: Unit, fit: Fit, rivals: list[Unit]) -> Unit | None:
+    """The scale among free floats near by: one number a group, which every element allows."""
     if not np.isfinite(fit.high).any():
-        return
+        return None
     at = bisect_left(rivals, integers.index, key=lambda unit: unit.index)
     nearest = rivals[max(at - CANDIDATES, 0) : at + CANDIDATES]
     for unit in sorted(nearest, key=lambda unit: abs(unit.index - integers.index)):
@@ -93,31 +125,30 @@ def _place_scale(pairing: Pairing, integers: Unit, fit: Fit, rivals: list[Unit])
             continue
         scale = values.reshape(-1).astype(np.float64)
         if np.all((scale >= fit.low * (1 - SLACK)) & (scale <= fit.high * (1 + SLACK))):
-            pairing.scale(unit, integers, "a scale that every element allows, of")
-            return
-
-
-def _match_one(pairing: Pairing, integers: Unit, rivals: list[Unit]) -> Fit | None:
-    """Match one integer tensor; the bounds of its scale, None where it quantises no rival."""
-    codes = _array(pairing.inventories[integers.side], integers)
-    if codes is None:
-        return None
-    limits = _limits(integers.tensor.dtype.name)
-    free = [unit for unit in rivals if pairing.is_free(unit)][:CANDIDATES]
-    for unit in free:
-        values = _array(pairing.inventories[unit.side], unit)
-        if values is None:
-            continue
-        for turned in _turned(values, codes.shape):
-            found = _fit(codes, turned, limits)
-            if found is not None:
-                how, difference, fit = found
-                pairing.pair(unit, integers, "proved", how, difference)
-                return fit
+            return unit
     return None
 
 
-def _fit(codes: Array, values: Array, limits: tuple[int, int]) -> tuple[str, float, Fit] | None:
+def _match_one(
+    pairing: Pairing, integers: Unit, rivals: list[Unit], scales: dict[int, list[Unit]]
+) -> None:
+    """Match one integer tensor whose scale nobody names, and the scale if one is near by."""
+    limits = code_limits(integers.tensor.dtype.name)
+    for unit, codes, values in _candidates(pairing, integers, rivals):
+        found = _fit(codes, values, limits)
+        if found is None:
+            continue
+        how, worst, fit = found
+        scale = _scale_for(pairing, integers, fit, scales.get(len(fit.low), []))
+        if scale is None or scale is unit:
+            pairing.pair(unit, integers, "inferred", f"{how}, but none is stored", worst)
+        else:
+            pairing.pair(unit, integers, "proved", f"{how}, as {scale.tensor.name} does", worst)
+            pairing.scale(scale, integers, "a scale that every element allows, of")
+        return
+
+
+def _fit(codes: Array, values: Array, limits: tuple[float, float]) -> tuple[str, float, Fit] | None:
     """How the integers quantise the values, the largest difference and the bounds of the scale.
 
     None when no scale does.
@@ -175,7 +206,7 @@ def _blocks(array: Array, axis: int, block: int) -> Array:
     return np.moveaxis(array, axis, -1).reshape(-1, block)
 
 
-def _scales(q: Array, w: Array, limits: tuple[int, int]) -> Fit:
+def _scales(q: Array, w: Array, limits: tuple[float, float]) -> Fit:
     """The scale interval of each group, for the zero point that allows one."""
     nearest = np.abs(w).argmin(axis=1)[:, None]
     # What stands for the value closest to zero is the zero point, give or take one.
@@ -190,7 +221,7 @@ def _scales(q: Array, w: Array, limits: tuple[int, int]) -> Fit:
     return best
 
 
-def _bounds(q: Array, w: Array, zero: Vector, limits: tuple[int, int]) -> Fit:
+def _bounds(q: Array, w: Array, zero: Vector, limits: tuple[float, float]) -> Fit:
     """``s (k - 1/2) <= w <= s (k + 1/2)`` with ``k = q - zero``, solved for ``s``.
 
     The smallest and the largest code are what values beyond the range are clamped to, so they
@@ -239,13 +270,6 @@ def _quantized(unit: Unit) -> bool:
 
 def _axes(unit: Unit) -> tuple[int, ...]:
     return tuple(sorted(size for size in unit.tensor.shape if size != 1))
-
-
-def _limits(name: str) -> tuple[int, int]:
-    dtype = DTYPES[name]
-    if dtype.kind == "uint":
-        return 0, (1 << dtype.bits) - 1
-    return -(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1
 
 
 def _array(inventory: Inventory, unit: Unit) -> Array | None:

@@ -151,8 +151,13 @@ def quantized(weight, scale, zero=0, dtype=np.int8):
 )
 def test_quantised_weights_are_within_half_a_step(scale, zero, dtype, words):
     weight = random(7, 8, 64)
-    found = only(weight, quantized(weight, scale, zero, dtype))
-    assert found == ("proved", f"quantised {words}: one scale puts every element within half a step")
+    codes = quantized(weight, scale, zero, dtype)
+    how = f"quantised {words}: one scale puts every element within half a step"
+    assert only(weight, codes) == ("inferred", f"{how}, but none is stored")
+    numbers = np.broadcast_to(scale, (8, 1)) if np.ndim(scale) else np.array(scale)
+    stored = artifact({"codes": codes, "numbers": np.array(numbers, dtype="f4").reshape(-1)})
+    (found,) = match(artifact({"weight": weight}), stored).matches
+    assert (found.evidence, found.how) == ("proved", f"{how}, as numbers does")
     wrong = quantized(weight, scale, zero, dtype)
     flipped = np.unravel_index(np.abs(weight).argmax(), weight.shape)
     wrong[flipped] = zero

@@ -17,9 +17,14 @@ from sizeforensics.formats.notes import Notes
 from sizeforensics.formats.torch_parts import torch_objects
 from sizeforensics.formats.torch_parts.torch_archive import TorchArchive, open_torch
 from sizeforensics.formats.torch_parts.torch_objects import Objects, PickledTensor
-from sizeforensics.formats.torch_parts.torch_payloads import arrays_in, little_endian, placed
+from sizeforensics.formats.torch_parts.torch_payloads import (
+    arrays_in,
+    little_endian,
+    placed,
+    quantizations,
+)
 from sizeforensics.formats.torch_parts.torch_rebuild import Payload, StorageRef
-from sizeforensics.inventory import File, Inventory, Module, Record, Storage, Tensor
+from sizeforensics.inventory import File, Inventory, Module, Quantization, Record, Storage, Tensor
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import (
@@ -75,6 +80,7 @@ class Assembly:
         self._storages: list[Storage] = []
         self._tensors: list[Tensor] = []
         self._modules: list[Module] = []
+        self._quantizations: list[Quantization] = []
         self._metadata: list[tuple[str, str]] = []
         self._pickled: list[str] = []
         self._roles: dict[int, int] = {}
@@ -115,6 +121,7 @@ class Assembly:
         known = set(self._by_index.values())
         by_key = self._claim_storages(part, objects, tensors)
         first = len(self._tensors)
+        kept: dict[int, PickledTensor] = {}
         for tensor in tensors:
             storage = None
             if isinstance(tensor.storage, StorageRef):
@@ -123,7 +130,9 @@ class Assembly:
                     continue
             elif isinstance(tensor.storage, Payload):
                 storage = arrays.get(tensor.storage.start)
+            kept[len(self._tensors)] = tensor
             self._tensors.append(placed(tensor, storage, self._storages, self.notes))
+        self._quantizations += quantizations(kept)
         if not part.secondary:
             self._add_modules(objects, first)
         return True
@@ -372,7 +381,8 @@ class Assembly:
         )
         return Inventory(
             path, file_format, (File(path, spans),), self._owners, tuple(self._storages),
-            tuple(self._tensors), modules=tuple(self._modules), records=records,
+            tuple(self._tensors), modules=tuple(self._modules),
+            quantizations=tuple(self._quantizations), records=records,
             metadata=tuple(self._metadata),
             warnings=(*self.torch.warnings, *self.notes.finish(), *self._pickled),
         )

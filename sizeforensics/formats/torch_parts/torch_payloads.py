@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from sizeforensics.formats.notes import Notes
 from sizeforensics.formats.torch_parts.byteswap import Swapped
 from sizeforensics.formats.torch_parts.torch_objects import Objects, PickledTensor
 from sizeforensics.formats.torch_parts.torch_rebuild import Payload
-from sizeforensics.inventory import Storage, Tensor
+from sizeforensics.inventory import Quantization, Storage, Tensor
 from sizeforensics.source import MemorySource, Source
 from sizeforensics.spans import TENSOR_DATA
 
@@ -50,6 +50,26 @@ def arrays_in(
             end - first if payload is None else payload.size, payload,
             "typed" if view is not None and view[0].codec != "raw" else "raw",
         )  # fmt: skip
+
+
+def quantizations(found: Mapping[int, PickledTensor]) -> tuple[Quantization, ...]:
+    """What the quantised ones of some pickled tensors, by index, say about their elements.
+
+    Scales and zero points per channel are tensors of the same object (``torch_functions``).
+    """
+    by_name = {tensor.name: index for index, tensor in found.items()}
+    said = []
+    for index, tensor in found.items():
+        quantizer = tensor.quantizer
+        if quantizer is None or not tensor.valid:
+            continue
+        if quantizer.scale is not None:
+            numbers = quantizer.scale, quantizer.zero_point or 0
+            said.append(Quantization(index, None, None, numbers=numbers))
+        elif f"{tensor.name}.scales" in by_name:
+            scales, zero_points = (by_name.get(f"{tensor.name}{part}") for part in (".scales", ".zero_points"))
+            said.append(Quantization(index, scales, zero_points))
+    return tuple(said)
 
 
 def end_of(tensor: PickledTensor) -> int:

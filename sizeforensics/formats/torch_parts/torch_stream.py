@@ -16,14 +16,14 @@ from sizeforensics.formats.notes import Notes
 from sizeforensics.formats.torch_parts import torch_objects
 from sizeforensics.formats.torch_parts.torch_framing import COUNT, load_short
 from sizeforensics.formats.torch_parts.torch_objects import STORAGES, Objects, PickledTensor
-from sizeforensics.formats.torch_parts.torch_payloads import arrays_in, placed
+from sizeforensics.formats.torch_parts.torch_payloads import arrays_in, placed, quantizations
 from sizeforensics.formats.torch_parts.torch_rebuild import (
     Payload,
     Persistent,
     StorageRef,
     storage_view,
 )
-from sizeforensics.inventory import File, Inventory, Module, Storage, Tensor
+from sizeforensics.inventory import File, Inventory, Module, Quantization, Storage, Tensor
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import CONTAINER, TENSOR_DATA, UNCLAIMED, Owners, SpanSink
@@ -48,6 +48,7 @@ class Stream:
         self._owners = Owners()
         self._tensors: list[Tensor] = []
         self._modules: list[Module] = []
+        self._quantizations: list[Quantization] = []
         self._pickled: list[str] = []
 
     def claim(self, start: int, end: int, role: int, name: str, subject: str) -> None:
@@ -119,6 +120,7 @@ class Stream:
             arrays[array.offset - pickle.start] = len(self.storages)
             self.storages.append(array)
         first = len(self._tensors)
+        self._quantizations += quantizations(dict(enumerate(tensors, first)))
         for tensor in tensors:
             storage = None
             if isinstance(tensor.storage, StorageRef):
@@ -151,7 +153,7 @@ class Stream:
         return Inventory(
             self.source.path, file_format, (File(self.source.path, spans),), self._owners,
             tuple(self.storages), tuple(self._tensors), modules=tuple(self._modules),
-            metadata=tuple(self.metadata), warnings=(*self.notes.finish(), *self._pickled),
+            quantizations=tuple(self._quantizations), metadata=tuple(self.metadata), warnings=(*self.notes.finish(), *self._pickled),
         )  # fmt: skip
 
 
