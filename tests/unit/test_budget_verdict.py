@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +73,17 @@ def test_what_an_artifact_is_made_of_always_sums(roles, copied):
     inventory = artifact(arrays, others=[(role, 5 + n, f"s{n}") for n, role in enumerate(roles)])
     facts = Facts(inventory, api.look_into(inventory).waste)
     assert sum(culprit.nbytes for culprit in facts.held()) == inventory.nbytes
+
+
+MODELS = sorted(path for path in (Path(__file__).parents[2] / "fixtures" / "models").iterdir() if path.suffix != ".data")
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.name)
+def test_what_real_models_are_made_of_sums(path):
+    inspection = api.inspect(path)
+    held = Facts(inspection.inventory, inspection.waste).held()
+    assert sum(culprit.nbytes for culprit in held) == inspection.bytes
+    assert len({(culprit.cause, culprit.label) for culprit in held}) == len(held)
 
 
 def test_total_blames_what_came_since_a_baseline_that_kept_the_limit():
