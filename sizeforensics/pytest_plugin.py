@@ -164,6 +164,6 @@ def _file_name(test: str, number: int) -> str:
     import hashlib
     import re
 
-    readable = re.sub(r"[^A-Za-z0-9_.]+", "-", test).strip("-")[-80:]
+    readable = re.sub(r"[^A-Za-z0-9_.]+", "-", test)[-80:].strip("-")
     digest = hashlib.sha256(test.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{readable}-{digest}-{number}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sizeforensics import Budget, Waiver, api
@@ -67,6 +67,7 @@ def test_total_without_baseline_blames_waste_and_roles_which_sum():
     assert not outcome(inventory, total=500).curable
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(range(len(ROLES))).filter(lambda role: role != 0), max_size=6), st.booleans())
 def test_what_an_artifact_is_made_of_always_sums(roles, copied):
     arrays = {"w": W, **({"copy": W.astype("f8")} if copied else {})}
