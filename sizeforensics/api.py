@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from sizeforensics.live import Live
+
 PathLike = str | os.PathLike[str]
 
 observers: list[Callable[[Inspection, Diff | None, Verdict], None]] = []
@@ -41,33 +43,35 @@ NOTEBOOK_ROWS = 20
 
 
 def inspect(
-    path: PathLike,
+    model: PathLike | Live,
     *,
     limits: Limits = DEFAULT_LIMITS,
     follow_links: PathLike | None = None,
     advance: Advance = silent,
 ) -> Inspection:
-    """Everything the model file at ``path`` contains, to the byte.
+    """Everything that ``model`` contains, to the byte.
 
+    A model is the path of a file, or a ``torch.nn.Module``, a state dict or an exported program in
+    memory, which is counted as torch would save it (``sizeforensics[torch]``).
     ``limits`` bounds what a hostile file can cost. Files beside the model may be symbolic links into
     the directory ``follow_links``, such as the cache of the Hugging Face hub. ``advance`` is called
     with the number of payload bytes done since the last call. Raises InputError when the file cannot
     be read or contradicts its format.
     """
-    return look_into(read(path, limits, follow_links), advance)
+    return look_into(read(model, limits, follow_links), advance)
 
 
 def diff(
-    before: PathLike,
-    after: PathLike,
+    before: PathLike | Live,
+    after: PathLike | Live,
     *,
     limits: Limits = DEFAULT_LIMITS,
     follow_links: PathLike | None = None,
     advance: Advance = silent,
 ) -> Diff:
-    """Why the model file ``after`` is bigger or smaller than ``before``, to the byte.
+    """Why the model ``after`` is bigger or smaller than ``before``, to the byte.
 
-    ``limits`` and ``follow_links`` hold for both, as in ``inspect``. ``advance`` is called with the
+    Both may be files or in memory, and ``limits`` and ``follow_links`` hold for both, as in ``inspect``. ``advance`` is called with the
     number of payload bytes done since the last call. Raises InputError when a file cannot be read or
     contradicts its format.
     """
@@ -77,7 +81,7 @@ def diff(
 
 
 def check(
-    model: PathLike | Inspection, budget: Budget, *, today: dt.date | None = None
+    model: PathLike | Live | Inspection, budget: Budget, *, today: dt.date | None = None
 ) -> Verdict:
     """Whether a model keeps its budget, limit by limit: the value, the excess, what is to blame.
 
@@ -115,12 +119,16 @@ def judge(
 
 
 def read(
-    path: PathLike, limits: Limits = DEFAULT_LIMITS, follow_links: PathLike | None = None
+    model: PathLike | Live, limits: Limits = DEFAULT_LIMITS, follow_links: PathLike | None = None
 ) -> Inventory:
     """The inventory alone, for ``look_into`` and ``compare``; arguments as of ``inspect``."""
     from sizeforensics import formats
 
-    return formats.read(os.fspath(path), limits, None if follow_links is None else os.fspath(follow_links))
+    if not isinstance(model, str | os.PathLike):
+        from sizeforensics import live
+
+        return formats.read_source(live.saved(model), limits)
+    return formats.read(os.fspath(model), limits, None if follow_links is None else os.fspath(follow_links))
 
 
 def look_into(inventory: Inventory, advance: Advance = silent) -> Inspection:

@@ -28,7 +28,7 @@ FLOORS = [
     {"formats", "matching", "causes"},
     {"ledger"},
     {"attribution", "findings"},
-    {"snapshot", "budget"},
+    {"snapshot", "budget", "live"},
     {"report"},
     {"frames"},
     {"api"},
