@@ -265,9 +265,11 @@ class _Reader:
         return Inventory(
             self._source.path, "snapshot", files, owners, tuple(self._storages), tuple(tensors),
             self._nodes(tensors, readers), tuple(self._batch_norms(tensors)),
-            tuple(self._records()),
-            ((ORIGIN, top.text("format")), *((row.text(0), row.text(1)) for row in top.rows("metadata"))),
-            tuple(map(str, top.items("warnings"))), tuple(excerpts),
+            records=tuple(self._records()),
+            metadata=(
+                (ORIGIN, top.text("format")), *((row.text(0), row.text(1)) for row in top.rows("metadata"))
+            ),
+            warnings=tuple(map(str, top.items("warnings"))), excerpts=tuple(excerpts),
         )  # fmt: skip
 
     def _files(self, owners: Owners) -> tuple[File, ...]:
