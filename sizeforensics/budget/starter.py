@@ -55,7 +55,7 @@ def _budget(name: str, model: Found) -> Iterator[str]:
     yield f"path = {_quoted(inventory.path)}"
     yield f"max_bytes = {_quoted(_rounded(inventory.nbytes))}  # {format_bytes(inventory.nbytes)} today"
     yield '# max_growth = "2 %"  # over the baseline'
-    yield f"# baseline = {_quoted(f'sizes/{file_name}.json')}"
+    yield f"# baseline = {_quoted(f'sizes/{file_name}.json')}  # `sizeforensics check --update` writes it"
     types = sorted({tensor.dtype.name for tensor in inventory.tensors})
     yield f"# dtypes = [{', '.join(map(_quoted, types))}]  # no others"
     unclaimed = int(inventory.bytes_by_role()[UNCLAIMED])

@@ -49,6 +49,10 @@ _SKIPPED_FOLDERS = {"node_modules", "__pycache__", "site-packages", "venv"}
     "-o", "--output", "outputs", multiple=True, metavar="FILE", type=click.Path(),
     help="Also write a report; the extension decides its kind: .json .md .xml (JUnit). Repeatable.",
 )  # fmt: skip
+@click.option(
+    "--update", is_flag=True,
+    help="Then write the baselines anew, as snapshots of the models as they are.",
+)  # fmt: skip
 @options.force
 @options.limits
 @options.links
@@ -56,34 +60,48 @@ _SKIPPED_FOLDERS = {"node_modules", "__pycache__", "site-packages", "venv"}
 @click.pass_context
 def check(
     context: click.Context, *, wanted: tuple[str, ...], baseline: str | None, config: str | None,
-    form: str, outputs: tuple[str, ...], force: bool, limits: Limits, links: str | None,
+    form: str, outputs: tuple[str, ...], update: bool, force: bool, limits: Limits, links: str | None,
 ) -> None:  # fmt: skip
     """Does every model keep its size budget, and what is to blame where one does not?
 
     Budgets are tables of [tool.sizeforensics.budgets] in pyproject.toml, or of [budgets] in
     sizeforensics.toml. NAME checks one of them, FILE those that are about this file. One line for
     each budget and file: the verdict, the value, the limit, and the causes with most bytes.
+
+    --update prints these verdicts, then replaces the baselines; the exit code is that of the limits
+    that are broken all the same.
     """
     from sizeforensics.budget.config import find, load
     from sizeforensics.budget.selection import select
     from sizeforensics.report import verdicts as report
 
     output.check_outputs(outputs, force, tuple(report.KINDS))
-    entries = load(Path(config) if config else find())
-    verdicts = [_judged(task, limits, links) for task in select(entries, wanted, baseline)]
+    tasks = select(load(Path(config) if config else find()), wanted, baseline)
+    if update:
+        _check_baselines(tasks)
+    verdicts = [_judged(task, limits, links, may_lack=update) for task in tasks]
     _deliver(verdicts, form, outputs)
     if form != "json":
         output.warn([text for verdict in verdicts for text in verdict.warnings])
+    if update:
+        _write_baselines(tasks, limits, links)
+        verdicts = [_judged(task, limits, links) for task in tasks]
     if not all(verdict.ok for verdict in verdicts):
         context.exit(1)
 
 
-def _judged(task: Task | Verdict, limits: Limits, links: str | None) -> Verdict:
+def _judged(
+    task: Task | Verdict, limits: Limits, links: str | None, *, may_lack: bool = False
+) -> Verdict:
+    """The verdict; a baseline that is yet to be written may be lacking."""
     from sizeforensics import api
     from sizeforensics.budget import Verdict
 
     if isinstance(task, Verdict):
         return task
+    if may_lack and task.baseline is not None and not _exists(task.baseline):
+        problem = f"no baseline yet: {one_line(task.baseline)}"
+        return Verdict(task.name, task.path, "skipped", baseline=task.baseline, problem=problem)
     inventory = api.read(task.path, limits, links)
     before = api.read(task.baseline, limits, links) if task.baseline is not None else None
     read = [inventory] if before is None else [inventory, before, inventory]
@@ -91,6 +109,46 @@ def _judged(task: Task | Verdict, limits: Limits, links: str | None) -> Verdict:
         inspection = api.look_into(inventory, advance)
         against = api.compare(before, inventory, advance) if before is not None else None
     return api.judge(inspection, against, task.budget, name=task.name, baseline=task.baseline)
+
+
+def _check_baselines(tasks: Sequence[Task | Verdict]) -> None:
+    """Refuse baselines that could not be written, or that no snapshot is, before any work."""
+    from sizeforensics import api
+    from sizeforensics.report import snapshots
+
+    paths = _baselines(tasks)
+    if not paths:
+        raise InputError("--update: expected a budget with a baseline")
+    for path in paths:
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{one_line(path)}: cannot write: {error.strerror or error}") from None
+        snapshots.check(path, force=True)
+        if _exists(path) and api.read(path).format != "snapshot":
+            raise InputError(f"{one_line(path)}: expected a snapshot to replace, got a model")
+
+
+def _baselines(tasks: Sequence[Task | Verdict]) -> dict[str, str]:
+    """Each baseline, and the model that it is one of."""
+    from sizeforensics.budget import Verdict
+
+    return {
+        task.baseline: task.path
+        for task in tasks
+        if not isinstance(task, Verdict) and task.baseline is not None
+    }
+
+
+def _write_baselines(tasks: Sequence[Task | Verdict], limits: Limits, links: str | None) -> None:
+    from sizeforensics import api
+    from sizeforensics.report import snapshots
+
+    for path, model in _baselines(tasks).items():
+        inventory = api.read(model, limits, links)
+        with terminal.progress(output.payload(inventory)) as advance:
+            taken = api.take_snapshot(inventory, advance)
+        snapshots.write(taken, path, force=True)
 
 
 def _deliver(verdicts: Sequence[Verdict], form: str, outputs: Sequence[str]) -> None:
