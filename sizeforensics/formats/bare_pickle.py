@@ -1,10 +1,11 @@
-"""Pickles that are a file of their own: dicts of numpy arrays, lists, objects of any kind."""
+"""Pickles that are a file of their own and hold tensors: dicts of numpy arrays, objects of any kind."""
 
 from __future__ import annotations
 
-from sizeforensics.errors import FormatError
+from sizeforensics.errors import FormatError, Unrecognized
 from sizeforensics.formats.encodings import pickle_stream
 from sizeforensics.formats.torch_parts.checkpoint_roles import assign_uses
+from sizeforensics.formats.torch_parts.pickle_globals import harmful
 from sizeforensics.formats.torch_parts.torch_stream import TRAILING, Stream
 from sizeforensics.inventory import Inventory
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
@@ -29,12 +30,18 @@ def looks_like(source: Source, head: bytes, limits: Limits) -> bool:
 
 
 def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
-    """The inventory of a pickle, protocols 0 to 5."""
+    """The inventory of a pickle, protocols 0 to 5. Raises Unrecognized when it holds no tensor."""
     stream = Stream(source, limits)
     pickle = stream.load(0, source.size)
     objects = stream.objects(pickle)
     # Protocols 0 and 1 do not say which of them they are.
-    stream.metadata.append(("pickle protocol", str(pickle.protocol or "0 or 1")))
+    protocol = str(pickle.protocol or "0 or 1")
+    # Storages that an old protocol keeps in text are not read, but they are there.
+    if not objects.tensors and not any(found.module.startswith("torch") for found in pickle.globals.values()):
+        acts = "".join(f" and refers to callable {path}" for path in harmful(pickle)[:1])
+        raise Unrecognized(source.path, source.origin(), "a model",
+                           f"a pickle (protocol {protocol}) that holds no tensor{acts}")  # fmt: skip
+    stream.metadata.append(("pickle protocol", protocol))
     stream.add_tensors(pickle, objects, assign_uses, {})
     stream.trailing(pickle.end, TRAILING, "the pickle")
     return stream.finish("pickle")

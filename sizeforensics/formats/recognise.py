@@ -6,12 +6,18 @@ import re
 from collections.abc import Callable, Sequence
 
 from sizeforensics.escape import one_line
+from sizeforensics.formats.encodings.protobuf_wire import peek
 from sizeforensics.formats.encodings.zip_archive import Archive
+from sizeforensics.formats.onnx_parts.onnx_schema import TABLES, TAGS
+from sizeforensics.source import MemorySource
 
 _TEXT_PROTOBUF = re.compile(rb"\s*(#[^\n]*\n\s*)*(ir_version|producer_name|graph|opset_import)\s*[:{]")
 
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 """Bytes that text does not have; tabs, line and page breaks and terminal escapes it has."""
+
+_FIELDS = 12
+"""Fields of a protobuf message that are looked at."""
 
 _MAGICS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs.github.com/spec/",
@@ -52,7 +58,7 @@ def describe(head: bytes, size: int) -> str:
         return "an empty file"
     if not head.strip(b"\0"):
         return f"zeros ({len(head):,} bytes looked at)"
-    for name_it in (_magic, _tar, _saved_model, _text):
+    for name_it in (_magic, _tar, _saved_model, _text, _protobuf):
         if words := name_it(head, size):
             return words
     return f"an unknown format that begins with {head[:8].hex(' ')}"
@@ -101,6 +107,20 @@ def _saved_model(head: bytes, size: int) -> str:
     # saved_model.proto: schema version 1, then a MetaGraphDef; a frozen graph begins with a node.
     if head.startswith(b"\x08\x01\x12") and (b"serve" in head or b"tensorflow" in head):
         return "a TensorFlow SavedModel"
+    return ""
+
+
+def _protobuf(head: bytes, size: int) -> str:
+    fields = list(peek(MemorySource("", head), 0, _FIELDS))
+    tags = [tag for tag, _, _ in fields]
+    if not fields or fields[-1][2] > size or (len(fields) < _FIELDS and fields[-1][2] < min(size, len(head))):
+        return ""
+    for kind, needed, words in (
+        ("ModelProto", 1 << 3, "an ONNX model without a graph"),
+        ("TensorProto", 2 << 3, "a bare TensorProto of ONNX, which is one tensor and no model"),
+    ):
+        if needed in tags and all(TABLES[kind].known[min(tag, TAGS)] for tag in tags):
+            return words
     return ""
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from sizeforensics.escape import one_line
+from sizeforensics.formats.torch_parts import script_harm
 from sizeforensics.formats.torch_parts.torch_archive import TorchArchive, script_record
 from sizeforensics.formats.torch_parts.torch_inventory import Assembly, Part
 from sizeforensics.formats.torch_parts.torch_objects import PickledTensor
 from sizeforensics.inventory import Inventory
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
-from sizeforensics.spans import CODE
+from sizeforensics.spans import CODE, DEBUG_INFO
 
 # The archive does not say which attributes are parameters; these names are those of batch-norms.
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -31,7 +33,23 @@ def read(torch: TorchArchive, limits: Limits = DEFAULT_LIMITS) -> Inventory:
         role = script_record(name)
         if role is not None:
             assembly.claim(index, *role)
+            _note_harm(assembly, index, role[0])
     return assembly.finish("torchscript")
+
+
+def _note_harm(assembly: Assembly, index: int, role: int) -> None:
+    """Flag code and debug files that would act if Python ran them; PyTorch refuses the code."""
+    archive = assembly.torch.archive
+    entry = archive.entries[index]
+    if role not in (CODE, DEBUG_INFO) or not entry.nbytes:
+        return
+    content = archive.content(entry)
+    if role == CODE and entry.name.endswith(".py"):
+        if module := script_harm.imported(content.read(0, content.size)):
+            assembly.notes.count(f"import {one_line(module, 80)}, which TorchScript cannot", entry.name)
+    elif role == DEBUG_INFO and (path := script_harm.called(content, assembly.limits)):
+        what = f"refer to callable {one_line(path, 80)} (shown as data, never called)"
+        assembly.notes.count(what, entry.name)
 
 
 def _module_tensors(_: object, tensors: Sequence[PickledTensor]) -> list[PickledTensor]:

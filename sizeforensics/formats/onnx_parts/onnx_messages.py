@@ -373,6 +373,9 @@ class Messages(Walk):
                 self.walk(values)
                 for at, tensor in zip(values.parents.tolist(), values.nodes.tolist(), strict=True):
                     names[at] = self.tensors[tensor].name if tensor >= 0 else ""
+                    if tensor >= 0 and self.tensors[tensor].external:
+                        kind = "external data of a tensor that is no dense initializer"
+                        self.notes.add(kind, f"tensor {names[at]!r}: {kind}")
             if 2 in below:
                 indices = below[2]
                 indices.purpose = "sparse-index"

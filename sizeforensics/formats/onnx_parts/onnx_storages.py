@@ -80,6 +80,8 @@ class Shelf:
         location = dict(placed.declared.entries).get("location", "")
         try:
             place, oddities = reference(placed.declared.entries)
+            if placed.declared.use in {"constant", "sparse-index"}:
+                oddities.append("external data of a tensor that is no dense initializer")
             for text in oddities:
                 self._notes.add(text, f"tensor {name!r}: {text}")
             file = self._sidecars.find(place.location)

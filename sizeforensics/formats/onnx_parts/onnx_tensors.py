@@ -76,6 +76,8 @@ def resolve(source: Source, tensor: Declared) -> Resolved:
                 f"stores {stored:,} bytes, which are not the {elements:,} elements of {dtype.name} "
                 "that its shape says"
             )
+        if len({piece.packed for piece in pieces}) > 1:
+            _note(oddities, "has elements packed and others one by one")
         if len(pieces) > 1 and chosen == RAW_DATA:
             _note(oddities, "has raw_data more than once, the last one counts")
     elif elements and not tensor.external:

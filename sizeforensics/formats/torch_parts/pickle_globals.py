@@ -7,6 +7,9 @@ pickled modules, so what is named here is what can run code, reach files or the 
 
 from __future__ import annotations
 
+from sizeforensics.escape import one_line
+from sizeforensics.formats.encodings.pickle_values import Pickle
+
 _MODULES = frozenset({
     "aifc", "asyncio", "atexit", "bdb", "builtins", "cProfile", "code", "codeop",
     "commands", "ctypes", "dill", "distutils", "ensurepip", "fcntl", "ftplib", "getpass", "http",
@@ -55,6 +58,19 @@ def suspicious(module: str, name: str) -> bool:
     # "os" as a module of its own, and reached through another: numpy.os.system, torch.sys.exit.
     parts = path.split(".", 32)
     return parts[0] in _MODULES or not _MODULES_WITHIN.isdisjoint(parts[1:-1])
+
+
+def harmful(pickle: Pickle) -> list[str]:
+    """What a pickle refers to that could do harm where it is loaded, or that it changes."""
+    return [
+        found.path for found in pickle.globals.values()
+        if found.states or suspicious(found.module, found.name)
+    ]  # fmt: skip
+
+
+def shown(path: str) -> str:
+    """The words of a warning about it."""
+    return one_line(f"pickle refers to callable {path} (shown as data, never called)")
 
 
 _MODULES_WITHIN = frozenset({"os", "sys", "subprocess", "shutil", "importlib", "ctypes", "builtins"})

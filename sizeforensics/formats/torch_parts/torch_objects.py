@@ -29,7 +29,7 @@ from sizeforensics.formats.encodings.pickle_values import (
     Pickle,
     Text,
 )
-from sizeforensics.formats.torch_parts.pickle_globals import suspicious
+from sizeforensics.formats.torch_parts import pickle_globals
 from sizeforensics.formats.torch_parts.torch_functions import FUNCTIONS
 from sizeforensics.formats.torch_parts.torch_names import MOST_ODDITIES, ROOT, Names, Oddities, Path
 from sizeforensics.formats.torch_parts.torch_rebuild import (
@@ -447,6 +447,8 @@ class _Walk:
 
     def check_keys(self, entries: DictValue) -> None:
         """Warn of duplicate keys. Only strings are hashed, whose hashes a file cannot foresee."""
+        if any(type(key) in _UNHASHABLE for key in entries.keys):
+            self.oddities.add("uses a list or a dict as a key, which no dict can have")
         if len(entries) < 2:
             return
         texts = [key for key in entries.keys if type(key) is str]
@@ -462,17 +464,11 @@ class _Walk:
     def all_warnings(self) -> list[str]:
         """Oddities of the stream, what could do harm where it is loaded, and what makes no sense."""
         pickle = self.pickle
-        harmful = [
-            found.path for found in pickle.globals.values()
-            if found.states or suspicious(found.module, found.name)
-        ]  # fmt: skip
-        shown = [
-            one_line(f"pickle refers to callable {path} (shown as data, never called)")
-            for path in harmful[:MOST_ODDITIES]
-        ]
-        unseen = self.oddities.unseen + len(harmful) - len(shown)
+        found = pickle_globals.harmful(pickle)
+        listed = [pickle_globals.shown(path) for path in found[:MOST_ODDITIES]]
+        unseen = self.oddities.unseen + len(found) - len(listed)
         rest = [f"pickle has {unseen:,} more oddities that are not listed"] if unseen else []
-        return [*pickle.oddities, *shown, *self.oddities.listed, *rest]
+        return [*pickle.oddities, *listed, *self.oddities.listed, *rest]
 
     def storages(self) -> list[StorageRef]:
         """Every storage the pickle names, by key, the first description of each."""
@@ -480,7 +476,9 @@ class _Walk:
         for persistent in self.pickle.persistent_ids:
             storage = self.rebuilder.storage(persistent)
             if storage is not None:
-                found.setdefault(storage.key, storage)
+                known = found.setdefault(storage.key, storage)
+                if known.nbytes != storage.nbytes:
+                    self.oddities.add(f"describes storage {one_line(known.key, 80)} with several sizes")
         return list(found.values())
 
 
@@ -488,6 +486,7 @@ _Task = tuple[Any, _Place]
 """An object to expand, and where it is."""
 
 _SCALARS = frozenset({int, float, str, bool, type(None), Bytes, Text, BigInt, OutOfBand})
+_UNHASHABLE = frozenset({ListValue, DictValue})
 _PLAIN = frozenset({int, float, str, bool, type(None)})
 _TRANSPARENT = frozenset({
     "torch.jit._pickle.restore_type_tag", "torch.jit._pickle.build_intlist",

@@ -14,6 +14,7 @@ from sizeforensics.formats.encodings import pickle_stream
 from sizeforensics.formats.encodings.pickle_values import Pickle
 from sizeforensics.formats.notes import Notes
 from sizeforensics.formats.torch_parts import torch_objects
+from sizeforensics.formats.torch_parts.pickle_globals import harmful, shown
 from sizeforensics.formats.torch_parts.torch_framing import COUNT, load_short
 from sizeforensics.formats.torch_parts.torch_objects import STORAGES, Objects, PickledTensor
 from sizeforensics.formats.torch_parts.torch_payloads import arrays_in, placed, quantizations
@@ -27,6 +28,9 @@ from sizeforensics.inventory import File, Inventory, Module, Quantization, Stora
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import CONTAINER, TENSOR_DATA, UNCLAIMED, Owners, SpanSink
+
+_MOST_SHOWN = 20
+"""Callables of a pickle that frames others which are named."""
 
 TRAILING = "bytes behind the pickle"
 """Subject of an owner that is not named after a pickled object."""
@@ -67,7 +71,7 @@ class Stream:
         """A pickle that frames others: all its bytes are ``container``."""
         pickle = self.load_short(start, end)
         self.claim(start, pickle.end, CONTAINER, name, subject)
-        self.remember(name, pickle.oddities)
+        self.remember(name, [*pickle.oddities, *map(shown, harmful(pickle)[:_MOST_SHOWN])])
         return pickle
 
     def add_storage(self, name: str, dtype: DType | None, start: int, end: int, subject: str) -> int:
