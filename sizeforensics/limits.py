@@ -41,8 +41,8 @@ class Limits:
     """Depth of nested arrays and objects in JSON; the limit of the parser safetensors uses."""
     json_values: int = 5_000_000
     """Values in one JSON text; a header has about eleven for each tensor."""
-    tensor_rank: int = 1_024
-    """Dimensions of one tensor."""
+    tensor_rank: int = 64
+    """Dimensions of one tensor; what numpy and the operators of torch can take."""
     spans: int = 20_000_000
     """Spans of one file before equal neighbours are joined; about 20 for each node of a graph."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import pickle
@@ -12,6 +13,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,3 +212,22 @@ def test_spans_are_counted_however_they_are_claimed() -> None:
     rows.add(0, 1, 0, 0)
     with pytest.raises(LimitExceeded, match="at most 1 spans"):
         rows.add(1, 2, 0, 0)
+
+
+def documented() -> str:
+    """The table of the limits in SECURITY.md, from the docstrings of ``Limits``."""
+    source = Path(inspect.getfile(Limits)).read_text(encoding="utf-8")
+    said = re.findall(r'^    (\w+): int = [^\n]*\n    """(.*?)"""', source, re.MULTILINE | re.DOTALL)
+    rows = [
+        f"| `{name}` | {getattr(DEFAULT_LIMITS, name):,} | {' '.join(what.split())} |"
+        for name, what in said
+    ]
+    return "\n".join(["| limit | default | bounds |", "|---|---:|---|", *rows]) + "\n"
+
+
+def test_every_limit_is_documented_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
+    begin, end = "<!-- limits: begin -->\n", "<!-- limits: end -->"
+    table = documented()
+    assert table.count("\n") == len(fields(Limits)) + 2
+    assert page.partition(begin)[2].partition(end)[0] == table

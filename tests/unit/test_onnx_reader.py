@@ -423,12 +423,12 @@ def test_structure_is_limited_and_payload_is_not_structure() -> None:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("rank", [1024, 1025, 200_000])
+@pytest.mark.parametrize("rank", [64, 65, 200_000])
 def test_rank_is_limited(rank: int, packed: bool) -> None:
     dims = field(1, b"\1" * rank) if packed else b"\x08\1" * rank
     tensor = dims + TensorProto(name="w", data_type=FLOAT, raw_data=bytes(4)).SerializeToString()
     data = field(7, field(5, tensor))
-    if rank <= 1024:
+    if rank <= 64:
         assert read(data).tensors[0].shape == (1,) * rank
     else:
         with pytest.raises(LimitExceeded, match="tensor_rank"):
