@@ -5,8 +5,8 @@ from __future__ import annotations
 import unicodedata
 
 # Cc controls, Cf format characters (bidi overrides, zero-width), Cs lone surrogates, Co private
-# use, Cn unassigned, Zl and Zp line and paragraph separators.
-_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+# use, Cn unassigned, Zl and Zp line and paragraph separators, Zs spaces that look like the plain one.
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 
 
 def visible(text: str) -> str:
@@ -18,7 +18,7 @@ def visible(text: str) -> str:
         return text
     return "".join(
         character
-        if unicodedata.category(character) not in _UNSAFE_CATEGORIES
+        if character == " " or unicodedata.category(character) not in _UNSAFE_CATEGORIES
         else character.encode("unicode_escape", "surrogatepass").decode("ascii")
         for character in text
     )

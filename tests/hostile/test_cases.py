@@ -48,7 +48,8 @@ class Guard:
         self.server = subprocess.Popen(
             [sys.executable, str(Path(guard.__file__)), str(example)], cwd=ROOT, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"},
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8",
+                 "PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip
         self.benign = (folder / "warm.html").read_text() if self.ready(folder) else ""
 
