@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from torch import Tensor, nn
 
 from benchmarks.accuracy import nets
@@ -132,3 +134,108 @@ def in_name_only(directory: Path, size: Size) -> Planted:
     quantize_dynamic(before, after, op_types_to_quantize=["Conv"])
     weights = nbytes(model.parameters())
     return planted(before, after, {"carried": (weights, weights)})
+
+
+@recipe("static-int8-operators", "dtype float32 -> int8", needs=("onnxruntime",))
+def operators(directory: Path, size: Size) -> Planted:
+    """QLinearConv: int8 weights per channel, and int32 biases with the product of two scales."""
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.calibrate import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+        """Three images to calibrate with."""
+
+        def __init__(self) -> None:
+            generator = np.random.default_rng(0)
+            shape = (1, 3, 16, 16)
+            self.rest = [generator.normal(size=shape).astype(np.float32) for _ in range(3)]
+
+        def get_next(self) -> dict[str, Any] | None:
+            return {"image": self.rest.pop()} if self.rest else None
+
+    before, after = pair(directory, "model.onnx")
+    width = pick(size, 8, 128)
+    model = nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), nn.Conv2d(width, 2 * width, 3))
+    nets.fill(model)
+    nets.export(model, seeded(1, 3, 16, 16), before, input_names=["image"])
+    quantize_static(
+        before, after, Reader(), quant_format=QuantFormat.QOperator, per_channel=True,
+        weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,
+    )  # fmt: skip
+    weights = count(layer.weight for layer in (model[0], model[2]))
+    biases = nbytes(layer.bias for layer in (model[0], model[2]))
+    return planted(before, after, {
+        "carried": (weights + biases, weights + biases), "dtype float32 -> int8": (3 * weights, 0),
+        "quantization-parameters": (0, _parameters(after)),
+    })  # fmt: skip
+
+
+@recipe("float8-weights", "dtype float32 -> float8_e4m3fn")
+def float8(directory: Path, size: Size) -> Planted:
+    """An 8-bit float weight behind a DequantizeLinear."""
+    import ml_dtypes
+
+    weight = seeded(pick(size, 24, 512), pick(size, 40, 512))
+    codes = (weight.numpy() / np.float32(0.02)).clip(-448, 448).astype(ml_dtypes.float8_e4m3fn)
+    scale = np.array(0.02, dtype=np.float32)
+    tensor = onnx.helper.make_tensor(
+        "codes", onnx.TensorProto.FLOAT8E4M3FN, codes.shape, codes.tobytes(), raw=True
+    )
+    before, after = _dequantized(directory, weight, tensor, scale)
+    number = weight.numel()
+    return planted(before, after, {
+        "carried": (number, number), "dtype float32 -> float8_e4m3fn": (3 * number, 0),
+        "quantization-parameters": (0, scale.nbytes),
+    })  # fmt: skip
+
+
+@recipe("blocked-int4", "dtype float32 -> int4")
+def blocked(directory: Path, size: Size) -> Planted:
+    """Two weights a byte, a scale for every 32 of a row, the last block short."""
+    rows, columns, block = pick(size, 24, 512), pick(size, 80, 528), 32
+    weight = seeded(rows, columns)
+    blocks = -(-columns // block)
+    scale = np.random.default_rng(2).uniform(0.3, 0.6, (rows, blocks)).astype(np.float32)
+    spread = np.repeat(scale, block, axis=1)[:, :columns]
+    codes = np.clip(np.rint(weight.numpy() / spread), -8, 7).astype(np.int8).reshape(-1) & 15
+    raw = (codes[::2] | codes[1::2] << 4).astype(np.uint8).tobytes()
+    tensor = onnx.helper.make_tensor("codes", onnx.TensorProto.INT4, (rows, columns), raw, raw=True)
+    before, after = _dequantized(directory, weight, tensor, scale, axis=1, block_size=block)
+    stored = weight.numel() // 2
+    return planted(before, after, {
+        "carried": (stored, stored), "dtype float32 -> int4": (nbytes([weight]) - stored, 0),
+        "quantization-parameters": (0, scale.nbytes),
+    })  # fmt: skip
+
+
+def _dequantized(
+    directory: Path, weight: Tensor, codes: onnx.TensorProto, scale: np.ndarray[Any, Any], **how: int
+) -> tuple[Path, Path]:
+    """A state dict, and a graph whose DequantizeLinear makes the weight again."""
+    before, after = directory / "before.pt", directory / "after.onnx"
+    torch.save({"weight": weight}, before)
+    node = onnx.helper.make_node("DequantizeLinear", ["codes", "scale"], ["weight"], **how)
+    stored = [codes, onnx.numpy_helper.from_array(scale, "scale")]
+    graph = onnx.helper.make_graph([node], "graph", [], [], stored)
+    opset = onnx.helper.make_opsetid("", 21)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), after)
+    return before, after
+
+
+@recipe("quantised-by-torch", "dtype float32 -> int8")
+def by_torch(directory: Path, size: Size) -> Planted:
+    """A tensor that torch quantised per channel: scales and zero points are tensors beside it."""
+    weight = seeded(pick(size, 24, 512), pick(size, 40, 512))
+    channels = len(weight)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # quantised tensors are deprecated, and still in use
+        scales, zero_points = seeded(channels).abs() / 50 + 0.01, torch.zeros(channels, dtype=torch.int32)
+        quantised = torch.quantize_per_channel(weight, scales, zero_points, 0, torch.qint8)
+        before, after = pair(directory, "model.pt")
+        torch.save({"weight": weight}, before)
+        torch.save({"weight": quantised}, after)
+    number = weight.numel()
+    return planted(before, after, {
+        "carried": (number, number), "dtype float32 -> int8": (3 * number, 0),
+        "quantization-parameters": (0, nbytes([scales]) + nbytes([zero_points])),
+    })  # fmt: skip
