@@ -163,7 +163,7 @@ class Treemap {
     lines.forEach(([text, strong], number) => {
       pen.font = `${strong ? "600 " : ""}12px system-ui, sans-serif`;
       const fitting = fit(pen, text, width - 10);
-      if (!fitting) return;
+      if (!fitting || (!strong && fitting !== text)) return; // A number that lacks digits is another number.
       const middle = y + 10 + number * 16;
       if (kind === "grew") {
         pen.fillStyle = ink.fill[kind];
