@@ -229,7 +229,8 @@ def by_torch(directory: Path, size: Size) -> Planted:
     channels = len(weight)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # quantised tensors are deprecated, and still in use
-        scales, zero_points = seeded(channels).abs() / 50 + 0.01, torch.zeros(channels, dtype=torch.int32)
+        scales = seeded(channels, dtype=torch.float64).abs() / 50 + 0.01
+        zero_points = torch.zeros(channels, dtype=torch.int64)
         quantised = torch.quantize_per_channel(weight, scales, zero_points, 0, torch.qint8)
         before, after = pair(directory, "model.pt")
         torch.save({"weight": weight}, before)
