@@ -84,6 +84,28 @@ def test_a_failure_reads_like_a_diagnosis(project):
     assert "pytest_plugin.py" not in result.stdout.str()
 
 
+def test_models_in_memory_and_snapshots_are_models_too(project):
+    result = run(project, """
+        import pytest
+        import sizeforensics as sf
+
+        torch = pytest.importorskip("torch")
+
+        def test_module(size_budget, tmp_path):
+            module = torch.nn.Linear(64, 64)
+            # The stem is part of every record; in memory torch calls it "archive".
+            torch.save(module.state_dict(), tmp_path / "archive.pt")
+            verdict = size_budget(module.state_dict(), max_bytes="20 kB", dtypes=["float32"])
+            assert verdict.nbytes == (tmp_path / "archive.pt").stat().st_size
+            sf.inspect(tmp_path / "archive.pt").save_snapshot(tmp_path / "base.json")
+            size_budget(module.state_dict(), max_growth=0, baseline=tmp_path / "base.json")
+            size_budget(module.state_dict() | {"copy": module.weight.detach().clone()},
+                        max_growth="1 %", baseline=tmp_path / "base.json")
+    """)  # fmt: skip
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E         FAIL growth: * B, limit * B (1 %), excess * B", "E           duplicate +16,384 B (copy)"])
+
+
 def test_a_typo_or_a_missing_file_fails_in_one_line(project):
     result = run(project, """
         def test_typo(size_budget):
