@@ -156,6 +156,8 @@ def _matched(sides: tuple[Side, Side], match: Match) -> Iterator[Row]:
             claimed[1] * two.dtype.bits // types[1].bits,
         )
         how = f"complex numbers as pairs of real ones, {how}" if mixed else how
+    if _big_endian(sides[0], match.before) != _big_endian(sides[1], match.after):
+        how = f"byte order reversed, {how.replace('identical bytes', 'identical elements')}"
     common = min(claimed) if match.elements is None else match.elements
     wide = types[0].nbytes(common), types[1].nbytes(common)
     carried = min(wide)
@@ -181,6 +183,13 @@ def _matched(sides: tuple[Side, Side], match: Match) -> Iterator[Row]:
         if any(rest):
             # Proved with fewer stored elements on one side: that side broadcasts.
             yield row("densified" if match.evidence == "proved" else "shape", "", rest)
+
+
+def _big_endian(side: Side, index: int) -> bool:
+    """Whether a tensor is stored in another byte order than the one it is read in."""
+    number = side.inventory.tensors[index].storage
+    payload = None if number is None else side.inventory.storages[number].payload
+    return payload is not None and payload.big_endian
 
 
 def _part(dtype: DType) -> DType:

@@ -27,6 +27,8 @@ class Source(ABC):
 
     path: str
     size: int
+    big_endian: bool = False
+    """Whether the file holds in big-endian order what is read in little-endian order."""
 
     @abstractmethod
     def read_into(self, start: int, buffer: npt.NDArray[np.uint8]) -> None:

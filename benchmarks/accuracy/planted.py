@@ -16,6 +16,11 @@ Sides = tuple[int, int]
 """Bytes before and bytes after."""
 
 
+PROVABLE = frozenset(("carried", "duplicate", "densified", "folded", "shape"))
+"""Causes of bytes that only a comparison of the elements of both sides can tell. That of ``dtype``
+follows from ``carried``; all others are told by one side, or by the grammar."""
+
+
 @dataclass(frozen=True, slots=True)
 class Planted:
     """Two artifacts and the truth about them: bytes before and after of every cause.
@@ -28,6 +33,12 @@ class Planted:
     causes: Mapping[str, Sides]
     inferred: int = 0
     """Bytes that nobody can prove: of tensors whose values differ. All others have to be proved."""
+
+    @property
+    def provable(self) -> int:
+        """Bytes of both sides that a comparison of all elements has to prove."""
+        stated = sum(sum(sides) for cause, sides in self.causes.items() if cause in PROVABLE)
+        return stated - 2 * self.inferred
 
     @property
     def deltas(self) -> dict[str, int]:

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sizeforensics
-from benchmarks.accuracy.planted import Planted, Sides
+from benchmarks.accuracy.planted import PROVABLE, Planted, Sides
 
 
 @dataclass(frozen=True, slots=True)
 class Attributed:
-    """Bytes before and after of every cause, and how many of them are only inferred."""
+    """Bytes before and after of every cause, and how many of them are only inferred or proved."""
 
     causes: Mapping[str, Sides]
     inferred: int
+    proved: int
+    """Bytes of matched, copied and absorbed tensors whose payloads were compared in full."""
 
     @property
     def deltas(self) -> dict[str, int]:
@@ -32,7 +34,24 @@ def attributed(diff: sizeforensics.Diff) -> Attributed:
     inferred = sum(
         max(row.before_bytes, row.after_bytes) for row in diff.rows if row.evidence == "inferred"
     )
-    return Attributed(dict(sorted(causes.items())), inferred)
+    proved = sum(
+        row.before_bytes + row.after_bytes
+        for row in diff.rows
+        if row.evidence == "proved" and row.cause in PROVABLE
+    )
+    return Attributed(dict(sorted(causes.items())), inferred, proved)
+
+
+def evidence(truth: Planted, found: Attributed) -> float:
+    """``1 - |proved - provable| / provable``: a right sum of wrong matches does not pass.
+
+    Provable are all bytes, before and after, of causes that only a comparison of payloads can
+    tell, without those that the recipe says nobody can prove.
+    """
+    provable = truth.provable
+    if not provable:
+        return float(found.proved == 0)
+    return max(0.0, 1.0 - abs(found.proved - provable) / provable)
 
 
 def score(truth: Planted, deltas: Mapping[str, int]) -> float:

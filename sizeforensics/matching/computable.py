@@ -133,6 +133,8 @@ def _affine(array: Array) -> Recipe | None:
         # The mean step over the whole axis rounds less than the first one.
         last = float(array[tuple(-1 if at == axis else 0 for at in range(array.ndim))])
         steps.append((last - origin) / (array.shape[axis] - 1))
+    if not np.all(np.isfinite([origin, *steps])):
+        return None  # an infinite bound would let everything pass
     roundoff = float(np.finfo(array.dtype).eps) if array.dtype.kind == "f" else 2.0**-40
     # The first row refuses nearly everything that is no grid.
     for part in (tuple(slice(0, 1) for _ in axes[:-1]), ()):
@@ -144,7 +146,7 @@ def _affine(array: Array) -> Recipe | None:
         wide = rows.astype(np.float64)
         with np.errstate(invalid="ignore"):
             bound = ROUNDINGS * roundoff * float(np.abs(wide).max())
-            if not np.all(np.abs(expected - wide) <= bound):
+            if not np.isfinite(bound) or not np.all(np.abs(expected - wide) <= bound):
                 return None
     words = "a range" if len(axes) == 1 else "a coordinate grid"
     return Recipe(words, numbers * array.itemsize)

@@ -66,7 +66,7 @@ class Relation(NamedTuple):
             return ", ".join(steps)
         if 0 in source.strides or 0 in target.strides:
             return "identical elements, broadcast on one side"
-        whole = source.contiguous and target.contiguous
+        whole = (source.contiguous and target.contiguous) or source.strides == target.strides
         return "identical bytes" if whole else "identical elements in another order in memory"
 
 

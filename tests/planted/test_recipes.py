@@ -11,7 +11,7 @@ import sizeforensics
 from benchmarks.accuracy import nets
 from benchmarks.accuracy.planted import Planted, Recipe
 from benchmarks.accuracy.recipes import RECIPES
-from benchmarks.accuracy.score import attributed, score
+from benchmarks.accuracy.score import Attributed, attributed, evidence, score
 from sizeforensics import formats
 from tests.renaming import changed_by_renaming
 
@@ -37,6 +37,8 @@ def test_attributes_what_was_planted(built: tuple[Recipe, Planted]) -> None:
     assert dict(found.causes) == dict(sorted(planted.causes.items()))
     assert score(planted, found.deltas) == 1.0
     assert found.inferred == planted.inferred
+    assert found.proved == planted.provable
+    assert evidence(planted, found) == 1.0
     assert planted.deltas.get(recipe.about) or recipe.about in ("carried", "none")
 
 
@@ -78,6 +80,15 @@ def test_a_score_counts_every_byte_at_the_wrong_cause() -> None:
     assert score(planted, {"dtype": 80}) == pytest.approx(0.8)
     assert score(planted, {"dtype": 80, "folded": -20, "graph": 10}) == pytest.approx(0.9)
     assert score(planted, {"unmatched": 80}) == 0.0
+
+
+def test_a_right_sum_of_wrong_matches_does_not_pass() -> None:
+    truth = Planted(Path("a"), Path("b"), {"carried": (80, 80), "names": (5, 9)}, inferred=20)
+    assert truth.provable == 120
+    causes = truth.causes
+    assert evidence(truth, Attributed(causes, inferred=20, proved=120)) == 1.0
+    assert evidence(truth, Attributed(causes, inferred=80, proved=60)) == 0.5
+    assert evidence(truth, Attributed(causes, inferred=0, proved=160)) == pytest.approx(2 / 3)
 
 
 def _turned(cause: str) -> str:

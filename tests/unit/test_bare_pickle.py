@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+import sizeforensics
 from sizeforensics.errors import FormatError, Unrecognized
 from sizeforensics.inventory import Inventory
 from sizeforensics.spans import TENSOR_DATA, UNCLAIMED
@@ -190,3 +192,28 @@ def test_every_truncation_is_refused() -> None:
 @given(damaged(SMALL))
 def test_damage_is_refused_or_explained(data: bytes) -> None:
     read_or_refuse(data)
+
+
+ARRAY = np.random.default_rng(0).standard_normal((6, 5)).astype("<f4")
+
+
+@pytest.mark.parametrize(
+    ("array", "how"),
+    [
+        (ARRAY, "identical bytes"),
+        (ARRAY.astype(">f4"), "byte order reversed, identical elements"),
+        (np.asfortranarray(ARRAY), "identical elements in another order in memory"),
+        (ARRAY.astype(">f8"), "byte order reversed, cast float32 -> float64"),
+        (np.ascontiguousarray(ARRAY.T).astype(">f4"), "byte order reversed, axes permuted (1, 0)"),
+    ],
+    ids=["the same", "big-endian", "fortran", "big-endian and wider", "big-endian and transposed"],
+)
+def test_bytes_that_are_in_another_order_are_not_called_identical(
+    array: np.ndarray, how: str, tmp_path: Path
+) -> None:
+    paths = tmp_path / "a.pkl", tmp_path / "b.pkl"
+    for path, value in zip(paths, (ARRAY, array), strict=True):
+        path.write_bytes(pickle.dumps({"a": value}))
+    rows = sizeforensics.diff(*paths).rows
+    assert {row.how for row in rows if row.cause in ("carried", "dtype")} == {how}
+    assert {row.evidence for row in rows if row.elements} == {"proved"}

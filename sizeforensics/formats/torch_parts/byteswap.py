@@ -12,6 +12,8 @@ class Swapped(Source):
     """The bytes of ``whole`` with every group of ``width`` bytes reversed; a tail shorter than that
     stays as it is."""
 
+    big_endian = True
+
     def __init__(self, whole: Source, width: int) -> None:
         self.path = whole.path
         self.size = whole.size
