@@ -12,7 +12,7 @@ from sizeforensics.ledger import Ledger, Place, Row
 from sizeforensics.matching import Copy, Fold, Match, Matching, Scale
 from sizeforensics.program_data import program_data
 from sizeforensics.spans import ROLES, TENSOR_DATA, UNCLAIMED
-from sizeforensics.views import Coverage, cover
+from sizeforensics.views import Coverage
 
 UNREAD = "payload not read"
 """Label of tensors that the other side lists without their payload."""
@@ -32,8 +32,8 @@ class Side:
     """Tensors that the program holds as data, not as weights."""
 
     @classmethod
-    def of(cls, inventory: Inventory, *, after: bool) -> Side:
-        return cls(inventory, cover(inventory), after, program_data(inventory))
+    def of(cls, inventory: Inventory, coverage: Coverage, *, after: bool) -> Side:
+        return cls(inventory, coverage, after, program_data(inventory))
 
     def row(
         self, cause: str, subject: str, amount: int, evidence: str, how: str,
@@ -67,7 +67,8 @@ def attribute(before: Inventory, after: Inventory, matching: Matching) -> Ledger
 
     Raises LawBroken when the rows do not sum to the sizes of the artifacts.
     """
-    sides = Side.of(before, after=False), Side.of(after, after=True)
+    ours, theirs = matching.coverages
+    sides = Side.of(before, ours, after=False), Side.of(after, theirs, after=True)
     placed: tuple[set[int], set[int]] = (set(), set())
     rows: list[Row] = []
     for match in matching.matches:

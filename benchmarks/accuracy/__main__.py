@@ -123,8 +123,7 @@ def markdown(lines: list[Line], size: Size) -> str:
         f"- **{line.recipe.name}**: {line.recipe.limit}" for line in lines if line.recipe.limit
     ]
     return "\n".join([
-        f"| recipe ({size} size) | cause | planted, bytes | attributed, bytes | score | proved | "
-        "names only |",
+        f"| recipe ({size} size) | cause | planted | attributed | score | proved | names only |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
         *rows,
         f"| **mean of {len(lines)}** | | | | {means} |",

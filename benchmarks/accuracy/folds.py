@@ -128,3 +128,24 @@ def orthogonal(directory: Path, size: Size) -> Planted:
     weights = nbytes(final.state_dict().values())
     base = nbytes(model.first.parametrizations.weight.buffers())
     return planted(before, after, {"carried": (weights, weights), "folded": (0, base)})
+
+
+@recipe("adapter-merged", "folded")
+def adapter_merged(directory: Path, size: Size) -> Planted:
+    """Low-rank adapters beside frozen weights, and the weights that they were merged into."""
+    before, after = pair(directory, "model.pt")
+    model, _ = perceptron(size)
+    final = deepcopy(model)
+    adapters = {}
+    for seed, name in enumerate(("first", "second")):
+        weight = final.get_submodule(name).weight
+        down = seeded(4, weight.shape[1], seed=20 + seed) * 0.1
+        up = seeded(weight.shape[0], 4, seed=30 + seed)
+        weight.add_(2.0 * up @ down)
+        adapters |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+    torch.save({**model.state_dict(), **adapters}, before)
+    torch.save(final.state_dict(), after)
+    weights = nbytes(model.parameters())
+    return planted(before, after, {
+        "carried": (weights, weights), "folded": (nbytes(adapters.values()), 0),
+    })  # fmt: skip

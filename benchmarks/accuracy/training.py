@@ -69,6 +69,29 @@ def amsgrad_left_in(directory: Path, size: Size) -> Planted:
     return _optimizer_left_in(partial(torch.optim.Adam, amsgrad=True), directory, size)
 
 
+@recipe("zero-checkpoint", "optimizer-state")
+def zero_checkpoint(directory: Path, size: Size) -> Planted:
+    """A half network with the state that DeepSpeed's ZeRO optimizer keeps: one flat master copy and
+    the moments of it, in the layout of ``deepspeed/checkpoint/constants.py``."""
+    before, after = pair(directory, "model.pt")
+    model, _ = perceptron(size)
+    master = nn.Parameter(torch.cat([tensor.flatten() for tensor in model.parameters()]))
+    optimizer = torch.optim.Adam([master])
+    master.grad = torch.ones_like(master)
+    optimizer.step()
+    network = model.half().state_dict()
+    state = {
+        "zero_stage": 2, "partition_count": [1], "group_paddings": [0],
+        "base_optimizer_state": optimizer.state_dict(),
+        "single_partition_of_fp32_groups": [master.detach()],
+    }  # fmt: skip
+    torch.save({"module": network}, before)
+    torch.save({"module": network, "optimizer": state, "ds_version": "0.14.0"}, after)
+    weights = nbytes(network.values())
+    kept = nbytes([master, *moments(optimizer)])
+    return planted(before, after, {"carried": (weights, weights), "optimizer-state": (0, kept)})
+
+
 @recipe("ema-left-in", "ema-copy")
 def ema_left_in(directory: Path, size: Size) -> Planted:
     """An averaged copy of the module under the key ``ema``."""

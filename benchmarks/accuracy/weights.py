@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -37,9 +38,9 @@ def fused_qkv(directory: Path, size: Size) -> Planted:
 class Recurrent(nn.Module):
     """One LSTM."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, bidirectional: bool = False) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(width, width)
+        self.lstm = nn.LSTM(width, width, bidirectional=bidirectional)
 
     def forward(self, x: Tensor) -> Tensor:
         y, _ = self.lstm(x)
@@ -77,6 +78,91 @@ def reordered_gates(directory: Path, size: Size) -> Planted:
     # Constants of the program: the initial states, zeros of one row, and shapes.
     baked = structure(after).payload_bytes - weights
     return planted(before, after, {"carried": (weights, weights), "constant": (0, baked)})
+
+
+@recipe("bidirectional", "carried")
+def bidirectional(directory: Path, size: Size) -> Planted:
+    """Two directions of an LSTM, which ONNX stacks into one tensor each of W, R and B."""
+    before, after = pair(directory, "model.pt", "model.onnx")
+    width = pick(size, 16, 256)
+    model = Recurrent(width, bidirectional=True)
+    nets.fill(model)
+    torch.save(model.state_dict(), before)
+    nets.export(model, seeded(5, 1, width, seed=99), after)
+    weights = nbytes(model.parameters())
+    baked = structure(after).payload_bytes - weights
+    return planted(before, after, {"carried": (weights, weights), "constant": (0, baked)})
+
+
+def _rearranged(
+    directory: Path, size: Size, arrange: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+) -> Planted:
+    """Square weights, and all of their elements arranged in another way."""
+    before, after = pair(directory, "model.pt")
+    width = nets.width_of(size)
+    parts = {f"experts.{number}.w": seeded(width, width, seed=number) for number in range(4)}
+    arranged = {name: tensor.contiguous() for name, tensor in arrange(parts).items()}
+    torch.save(parts, before)
+    torch.save(arranged, after)
+    kept, stored = nbytes(parts.values()), nbytes(arranged.values())
+    carried = min(kept, stored)
+    causes = {"carried": (carried, carried)}
+    if stored != kept:
+        causes["dtype float32 -> float16"] = (kept - carried, stored - carried)
+    return planted(before, after, causes)
+
+
+@recipe("stacked", "carried")
+def stacked(directory: Path, size: Size) -> Planted:
+    """The weights of four experts, stacked into one tensor."""
+    return _rearranged(
+        directory, size, lambda parts: {"experts.w": torch.stack(list(parts.values()))}
+    )
+
+
+@recipe("halves", "carried")
+def halves(directory: Path, size: Size) -> Planted:
+    """Weights cut in halves, as tensor-parallel ranks hold them."""
+    return _rearranged(
+        directory, size,
+        lambda parts: {
+            f"{name}.rank{rank}": half.clone()
+            for name, tensor in parts.items()
+            for rank, half in enumerate(tensor.chunk(2))
+        },
+    )  # fmt: skip
+
+
+@recipe("permuted, reshaped", "carried")
+def permute_reshape(directory: Path, size: Size) -> Planted:
+    """Axes permuted, then the shape of the result changed."""
+    return _rearranged(
+        directory, size,
+        lambda parts: {name: tensor.T.reshape(2, -1) for name, tensor in parts.items()},
+    )  # fmt: skip
+
+
+@recipe("permuted, reshaped, cast", "dtype float32 -> float16")
+def permute_reshape_cast(directory: Path, size: Size) -> Planted:
+    """The same, and stored in half precision."""
+    return _rearranged(
+        directory, size,
+        lambda parts: {name: tensor.T.reshape(2, -1).half() for name, tensor in parts.items()},
+    )  # fmt: skip
+
+
+@recipe("complex-pairs", "carried")
+def complex_pairs(directory: Path, size: Size) -> Planted:
+    """Complex numbers, and the pairs of real ones that ``torch.view_as_real`` makes of them."""
+    before, after = pair(directory, "model.pt")
+    width = nets.width_of(size)
+    parts = [torch.complex(*seeded(2, width, width, seed=number)) for number in range(3)]
+    torch.save({f"freqs.{number}": part for number, part in enumerate(parts)}, before)
+    torch.save(
+        {f"freqs.{number}": torch.view_as_real(part) for number, part in enumerate(parts)}, after
+    )
+    kept = nbytes(parts)
+    return planted(before, after, {"carried": (kept, kept)})
 
 
 @recipe("vocab-grown", "shape")

@@ -22,7 +22,7 @@ from sizeforensics.matching import (
 from sizeforensics.matching.narrowing import exact_narrower_type
 from sizeforensics.matching.pairing import Copy, Fold, Match, Matching, Pairing, Scale
 from sizeforensics.matching.units import Unit, as_pairs, units_of
-from sizeforensics.views import cover
+from sizeforensics.views import Coverage, cover
 
 __all__ = [
     "Copy", "Fold", "Match", "Matching", "Scale", "exact_narrower_type", "find_copies", "match",
@@ -36,16 +36,20 @@ def match(before: Inventory, after: Inventory, advance: Advance = silent) -> Mat
     with the number of payload bytes read so far by the first pass.
     """
     before, after = as_pairs(before), as_pairs(after)
-    pairing = Pairing((before, after), (_survey(before, 0, advance), _survey(after, 1, advance)))
+    coverages = cover(before), cover(after)
+    units = (
+        _survey(before, coverages[0], 0, advance), _survey(after, coverages[1], 1, advance),
+    )  # fmt: skip
+    pairing = Pairing((before, after), units, coverages)
     if before.excerpts is not None:
         return _match_excerpts(pairing)
     groups = content.group_by_content(pairing)
     content.match_in_order(pairing, groups)
+    content.match_permuted(pairing, groups)
     masks.match_masked(pairing)
     folds.match_folded(pairing)
     orthogonal.match_orthogonal(pairing)
     norms.match_norms_of_themselves(pairing)
-    content.match_permuted(pairing, groups)
     adapters.match_merged(pairing)
     content.place_copies(pairing, groups, lone=False)
     quantized.match_quantized(pairing)
@@ -90,6 +94,7 @@ def find_copies(inventory: Inventory, units: list[Unit]) -> tuple[Copy, ...]:
     return pairing.result().copies
 
 
-def _survey(inventory: Inventory, side: int, advance: Advance) -> list[Unit]:
-    coverage = cover(inventory)
+def _survey(
+    inventory: Inventory, coverage: Coverage, side: int, advance: Advance
+) -> list[Unit]:
     return units_of(inventory, coverage, fingerprints(inventory, coverage, advance), side)

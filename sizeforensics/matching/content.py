@@ -183,18 +183,16 @@ def _link_same_ends(pairing: Pairing, groups: list[Group], lonely: set[int]) -> 
     # Whatever the order of the axes, the first element stays first and the last stays last.
     names = sorted({group.first.tensor.dtype.name for group in groups})
     by_ends: dict[tuple[str, bytes], list[Group]] = defaultdict(list)
-    for group in groups:
-        by_ends[group.first.tensor.dtype.name, _ends(group).tobytes()].append(group)
-    for group in groups:
-        name = group.first.tensor.dtype.name
+    ends = [(group, group.first.tensor.dtype.name, _ends(group)) for group in groups]
+    for group, name, pair in ends:
+        by_ends[name, pair.tobytes()].append(group)
+    for group, name, pair in ends:
         for target in names:
-            wanted = _ends(group)
-            if target != name:
-                wanted = cast_sample(wanted, name, target)
+            wanted = pair if target == name else cast_sample(pair, name, target)
             for other in by_ends.get((target, wanted.tobytes()), ())[:CANDIDATES]:
-                if other is group or _linked(group, other) or not {id(group), id(other)} & lonely:
+                if other is group or not (id(group) in lonely or id(other) in lonely):
                     continue
-                if not (_turns(group) or _turns(other)):
+                if _linked(group, other) or not (_turns(group) or _turns(other)):
                     continue
                 relation = permuted(pairing.inventories, group.first, other.first)
                 if relation is not None:
@@ -295,4 +293,5 @@ def _sample(group: Group) -> Any:
 
 
 def _ends(group: Group) -> Any:
-    return _sample(group)[[0, -1]]
+    sample = _sample(group)
+    return sample[:: max(len(sample) - 1, 1)]

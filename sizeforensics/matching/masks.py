@@ -16,7 +16,7 @@ import numpy as np
 from sizeforensics.matching.casts import cast_sample, castable, equal_after_cast
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.relations import typed_blocks
-from sizeforensics.matching.units import Unit
+from sizeforensics.matching.units import FEW, Unit
 
 CANDIDATES = 16
 """Masks, and originals, of equal samples that are compared in full."""
@@ -58,7 +58,9 @@ def _masks(pairing: Pairing, side: int) -> dict[Shape, dict[bytes, list[Unit]]]:
     """Shape, then which sampled elements are ones, to the free tensors of zeros and ones."""
     found: dict[Shape, dict[bytes, list[Unit]]] = defaultdict(lambda: defaultdict(list))
     for unit in pairing.free[side].values():
-        if unit.sample is not None and unit.distinctive and castable(unit.tensor.dtype.name):
+        # A mask that prunes little may have nothing but ones in its sample.
+        many = unit.digest is not None and unit.tensor.elements > FEW
+        if many and unit.sample is not None and castable(unit.tensor.dtype.name):
             ones = unit.sample == 1
             if np.all(ones | (unit.sample == 0)):
                 found[unit.tensor.shape][ones.tobytes()].append(unit)

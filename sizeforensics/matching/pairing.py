@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching.units import Unit
+from sizeforensics.views import Coverage
 
 
 class Match(NamedTuple):
@@ -68,6 +69,8 @@ class Matching:
     scales: tuple[Scale, ...]
     recipes: dict[tuple[int, int], tuple[str, int]]
     """(side, tensor) on its own to what regenerates it, in words and bytes of numbers."""
+    coverages: tuple[Coverage, ...] = ()
+    """What each tensor of the two sides claims, for those who account for the bytes."""
 
 
 class Pairing:
@@ -77,8 +80,12 @@ class Pairing:
     """
 
     def __init__(
-        self, inventories: tuple[Inventory, Inventory], units: tuple[list[Unit], list[Unit]]
+        self,
+        inventories: tuple[Inventory, Inventory],
+        units: tuple[list[Unit], list[Unit]],
+        coverages: tuple[Coverage, ...] = (),
     ) -> None:
+        self.coverages = coverages
         self.inventories = inventories
         self.units = units
         self.free = tuple({unit.index: unit for unit in side} for side in units)
@@ -137,4 +144,5 @@ class Pairing:
             tuple(sorted(self.folds)),
             tuple(sorted(self.scales)),
             self.recipes,
+            self.coverages,
         )
