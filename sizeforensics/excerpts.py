@@ -19,6 +19,9 @@ import numpy.typing as npt
 KEY_BYTES = 8
 """Bytes of a digest that is only compared with others: chance makes two equal once in 2**64."""
 
+FEW = 4
+"""Elements up to which equal content may be chance."""
+
 _PLACES = {0: 1, 1: 16, 2: 4, 3: 2, 4: 2}
 """Axes longer than 1, to places kept along each. The smaller numbers divide the larger ones' steps,
 so that the places of one are among those of the other."""

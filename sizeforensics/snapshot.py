@@ -21,7 +21,7 @@ import xxhash
 from sizeforensics.dtypes import DTYPES, DType, numpy_dtype
 from sizeforensics.excerpts import KEY_BYTES, Excerpt, flat_places, grid_shape
 from sizeforensics.fingerprints import Advance, Fingerprint, fingerprints, on_threads, silent
-from sizeforensics.inventory import Inventory, Storage, Tensor, c_strides
+from sizeforensics.inventory import Inventory, Quantization, Storage, Tensor, c_strides
 from sizeforensics.matching import exact_narrower_type
 from sizeforensics.matching.arrays import MOST_ELEMENTS
 from sizeforensics.matching.batch_norms import Parts, declared_parts
@@ -150,6 +150,7 @@ def document(inventory: Inventory) -> dict[str, Any]:
         "storages": storages.rest(),
         "ops": [[op, count, nbytes] for op, count, nbytes in _ops(inventory)],
         "batch_norms": [_batch_norm(inventory, parts) for parts in declared_parts(inventory)],
+        "quantizations": [_quantization(link) for link in inventory.quantizations],
         "records": [
             [record.name, ROLES[record.role], record.subject, record.stored_bytes, record.nbytes,
              [[ROLES[role], subject, size] for role, subject, size in record.parts]]
@@ -190,6 +191,17 @@ def _readers(inventory: Inventory) -> dict[str, list[str]]:
         for op, value in zip(ops.tolist(), values.tolist(), strict=True):
             found[nodes.values[value]].add(nodes.op_names[op])
     return {name: sorted(ops) for name, ops in found.items()}
+
+
+def _quantization(link: Quantization) -> dict[str, Any]:
+    indices = {
+        "tensor": link.tensor, "scale": link.scale, "zero_point": link.zero_point,
+        "factor": link.factor,
+    }  # fmt: skip
+    said: dict[str, Any] = {key: index for key, index in indices.items() if index is not None}
+    if link.numbers is not None:
+        said["step"], said["zero"] = link.numbers
+    return said
 
 
 def _batch_norm(inventory: Inventory, parts: Parts) -> dict[str, Any]:
@@ -279,7 +291,7 @@ def _tensor(
 
 
 def _dtype(dtype: DType) -> Any:
-    """The name of a type that every version knows, else all about it."""
+    """The name of a type that can be computed with; name, bits and bytes of any other."""
     if DTYPES.get(dtype.name) == dtype:
         return dtype.name
-    return [dtype.name, dtype.bits, dtype.kind, *(() if dtype.total is None else (dtype.total,))]
+    return [dtype.name, dtype.bits, *(() if dtype.total is None else (dtype.total,))]

@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sizeforensics.excerpts import Excerpt
+from sizeforensics.excerpts import FEW, Excerpt
 from sizeforensics.fingerprints import Fingerprint
 from sizeforensics.inventory import Inventory, Tensor
 from sizeforensics.views import Coverage
 
 DECIDED_USES = frozenset({"optimizer-state", "quantization-parameters", "unreferenced"})
 """Tensors whose role or deadness already says why they are there; that comes before content."""
-
-FEW = 4
-"""Elements up to which equal content may be chance."""
 
 
 @dataclass(frozen=True, slots=True)

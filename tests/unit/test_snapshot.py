@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+import gzip
+import json
+import re
 from collections import Counter
 from functools import cache
 from itertools import combinations_with_replacement
 from pathlib import Path
 
+import jsonschema
 import pytest
+import zstandard
 
+import sizeforensics as sf
 from sizeforensics import api, formats
+from sizeforensics.cli import run
 from sizeforensics.inventory import Inventory
 from sizeforensics.report import snapshots
 from sizeforensics.source import MemorySource
+from sizeforensics.spans import GRAPH
+from tests.builders import artifact, graph, random
+from tests.unit.test_report_json import SCHEMAS, documented
 
 MODELS = Path(__file__).parents[2] / "fixtures" / "models"
 NAMES = sorted(path.name for path in MODELS.iterdir() if path.suffix != ".data")
@@ -117,3 +128,154 @@ def test_a_tensor_takes_at_most_200_bytes_compressed(name, tmp_path):
         snapshots.write(api.take_snapshot(model(name)), str(path))
         assert path.stat().st_size <= 200 * len(model(name).tensors)
         assert formats.read(str(path)).nbytes == model(name).nbytes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_snapshots_follow_their_schema_which_documents_every_key(name):
+    document = json.loads(text_of(model(name)))
+    jsonschema.validate(document, SCHEMAS["snapshot-1"], jsonschema.Draft202012Validator)
+    documented(document, SCHEMAS["snapshot-1"])
+
+
+def test_one_tensor_a_line_and_one_line_for_a_tensor_that_changes(tmp_path):
+    arrays = {f"layer{number}.weight": random(number, 8, 8) for number in range(9)}
+    before = text_of(artifact(arrays, path="model.onnx"))
+    arrays["layer4.weight"] = random(99, 16, 8)
+    after = text_of(artifact(arrays, path="model.onnx"))
+    changed = set(before.splitlines()) ^ set(after.splitlines())
+    assert sum('"digest"' in line for line in changed) == 2
+    assert len(changed) == 2 * 4  # the tensor, the size of the model and of its file, the total
+
+
+def test_where_the_model_lies_does_not_matter(tmp_path, monkeypatch):
+    source = MODELS / "yolov5-micro-dynamo.onnx"
+    for suffix in ("", ".data"):
+        (tmp_path / f"{source.name}{suffix}").write_bytes(Path(f"{source}{suffix}").read_bytes())
+    absolute = text_of(formats.read(str(tmp_path / source.name)))
+    monkeypatch.chdir(tmp_path)
+    assert text_of(formats.read(source.name)) == absolute == text_of(model(source.name))
+    assert str(tmp_path) not in absolute
+
+
+# What is read from strangers
+
+
+def small() -> dict:
+    arrays = {"w": random(1, 6, 6), "b": random(2, 6), "half": random(3, 6, 6, dtype="float16")}
+    made = artifact(arrays, nodes=graph(("Gemm", ["x", "w", "b"], ["y"])), others=[(9, GRAPH, "Gemm")])
+    return json.loads(text_of(made))
+
+
+def parts(value, path=()):
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from parts(inner, (*path, key))
+
+
+def replaced(document, path, value):
+    changed = copy.deepcopy(document)
+    place = changed
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return changed
+
+
+WRONG = [None, -1, 0, 2**53 + 1, 2**70, 1.5, True, "", "x", [], [[]], {}, {"name": 1}, ["w", 1]]
+
+
+@pytest.mark.parametrize("path", [path for path in parts(small()) if path], ids=str)
+def test_whatever_a_value_is_it_is_refused_in_one_line_or_taken_as_it_is(path):
+    document = small()
+    for value in WRONG:
+        text = json.dumps(replaced(document, path, value))
+        try:
+            inventory = reread(text)
+        except sf.errors.FormatError as refusal:
+            assert str(refusal).isprintable()
+            assert str(refusal).startswith("model.json: at 0x0: expected ")
+            continue
+        api.look_into(inventory)
+        diff = api.compare(inventory, reread(json.dumps(document)))
+        assert sum(row.before_bytes for row in diff.rows) == inventory.nbytes
+
+
+@pytest.mark.parametrize("key", [key for key in small() if key != "schema"])
+def test_what_is_missing_is_noticed_or_empty(key):
+    document = small()
+    del document[key]
+    try:
+        inventory = reread(json.dumps(document))
+    except sf.errors.Corrupt:
+        return
+    assert not small()[key] or key in ("ops", "warnings", "metadata")
+    assert inventory.nbytes == small()["bytes"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"schema": "sizeforensics.snapshot/2"}', "a snapshot of version 1, got version 2"),
+        ('{"schema": "sizeforensics.snapshot/1"', "JSON, got what is none"),
+        ('{"schema": "sizeforensics.snapshot/1"}', "at least one file as files, got none"),
+    ],
+)  # fmt: skip
+def test_refusals_say_what_was_expected(text, expected):
+    with pytest.raises(sf.errors.FormatError, match=re.escape(expected)):
+        reread(text)
+
+
+def compressed(kind: str, data: bytes) -> bytes:
+    return gzip.compress(data) if kind == "gzip" else zstandard.ZstdCompressor().compress(data)
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstandard"])
+def test_a_compressed_snapshot_is_refused_wherever_it_is_cut_or_continued(kind):
+    packed = compressed(kind, json.dumps(small()).encode())
+    assert formats.read_source(MemorySource("m.json", packed)).format == "snapshot"
+    for data in [packed[:cut] for cut in range(len(packed))] + [packed + b"x", packed + packed]:
+        with pytest.raises(sf.errors.FormatError):
+            formats.read_source(MemorySource("m.json", data))
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstandard"])
+def test_a_bomb_stops_at_the_limit(kind):
+    text = json.dumps(small()).encode()
+    packed = compressed(kind, text + b" " * 1_000_000)
+    assert len(packed) < 10_000
+    limits = sf.Limits(json_bytes=len(text) + 1_000_000)
+    assert formats.read_source(MemorySource("m.json", packed), limits).format == "snapshot"
+    with pytest.raises(sf.errors.LimitExceeded, match="json_bytes"):
+        formats.read_source(MemorySource("m.json", packed), sf.Limits(json_bytes=limits.json_bytes - 1))
+
+
+# The command
+
+
+def test_every_verb_takes_a_snapshot(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    source = str(MODELS / "tied.pt")
+    for path in ("a.json", "a.json.gz", "a.json.zst"):
+        assert run(["snapshot", source, "-o", path]) == 0
+        for verb in (["inspect", path], ["map", path], ["diff", path, source], ["check", path]):
+            code = run(verb)
+            assert code == (2 if verb[0] == "check" else 0)  # no budget is configured here
+    capsys.readouterr()
+    assert run(["snapshot", source]) == 0
+    assert capsys.readouterr().out == Path("a.json").read_text(encoding="utf-8")
+    assert run(["snapshot", source, "-o", "a.json"]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert run(["snapshot", source, "-o", "a.txt"]) == 2
+    assert ".json, .json.gz, .json.zst" in capsys.readouterr().err
+    again = Path("a.json").read_bytes()
+    assert run(["snapshot", source, "-o", "a.json", "--force"]) == 0
+    assert Path("a.json").read_bytes() == again
+
+
+def test_the_map_of_a_snapshot_says_that_a_span_stands_for_many(tmp_path, capsys):
+    path = tmp_path / "a.json"
+    path.write_text(text_of(model("tied.pt")), encoding="utf-8")
+    assert run(["map", str(path)]) == 0
+    tensors = len(model("tied.pt").storages)
+    assert f"tensors ({tensors:,} spans)" in capsys.readouterr().out
