@@ -206,18 +206,19 @@ class _Reader:
         casts = row.object("casts")
         keys = {name: casts.hexadecimal(name, KEY_BYTES) for name in casts.names()}
         recipe = row.array("recipe")
+        digest = row.hexadecimal("digest", _DIGEST_BYTES)
         return Excerpt(
-            claimed, row.hexadecimal("digest", _DIGEST_BYTES), self._grid(row, tensor.as_pairs()),
+            claimed, digest, None if digest is None else self._grid(row, tensor.as_pairs()),
             {name: key for name, key in keys.items() if key is not None},
             row.hexadecimal("transposed", KEY_BYTES),
-            distinctive=row.has("digest") and not row.flag("trivial") and tensor.elements > FEW,
+            distinctive=digest is not None and not row.flag("trivial") and tensor.elements > FEW,
             narrower=row.one_of("narrower", ["", *DTYPES], ""),
             recipe=(recipe.text(0), recipe.integer(1)) if row.has("recipe") else None,
         )  # fmt: skip
 
     def _grid(self, row: Checked, tensor: Tensor) -> npt.NDArray[Any] | None:
         dtype = numpy_dtype(tensor.dtype.name)
-        if dtype is None or not row.has("digest"):
+        if dtype is None:
             return None
         shape = grid_shape(tensor.shape)
         try:

@@ -71,8 +71,8 @@ def _match_excerpts(pairing: Pairing) -> Matching:
     """The tiers that need no payload: what digests prove, what a grid of elements lets infer."""
     groups = content.group_by_content(pairing)
     content.match_in_order(pairing, groups)
-    folds.match_folded(pairing)
     content.match_permuted(pairing, groups)
+    folds.match_folded(pairing)
     content.place_copies(pairing, groups, lone=False)
     names.match_equal_names(pairing)
     content.match_trivial(pairing, groups)

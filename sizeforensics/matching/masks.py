@@ -13,10 +13,11 @@ from itertools import islice
 
 import numpy as np
 
+from sizeforensics.excerpts import FEW
 from sizeforensics.matching.casts import cast_sample, castable, equal_after_cast
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.relations import typed_blocks
-from sizeforensics.matching.units import FEW, Unit
+from sizeforensics.matching.units import Unit
 
 CANDIDATES = 16
 """Masks, and originals, of equal samples that are compared in full."""

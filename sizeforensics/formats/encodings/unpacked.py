@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zlib
 
 from sizeforensics.errors import Corrupt, LimitExceeded
@@ -62,15 +61,18 @@ def _unpack(data: bytes, most: int) -> tuple[bytes, bool]:
     if data.startswith(_ZSTD):
         import zstandard  # an extra, 10 ms
 
-        stream = io.BytesIO(data)
         decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
-        reader = decompressor.stream_reader(stream, read_size=1 << 16, read_across_frames=False)
         try:
-            unpacked = reader.read(most)
-            whole = len(unpacked) < most and stream.tell() == len(data)
-            # A frame that ends early gives less without complaint: its declared size tells.
-            whole = whole and zstandard.frame_content_size(data) == len(unpacked)
+            unpacked = decompressor.stream_reader(data).read(most)
+            size = len(unpacked)
+            if size == most or zstandard.frame_content_size(data) not in (-1, size):
+                return unpacked, False
         except zstandard.ZstdError as error:
             raise _BrokenError(f"a broken stream ({error})") from None
-        return unpacked, whole
+        try:
+            # Reading a stream does not mind where it ends. This does, and now its size is known.
+            decompressor.decompress(data, max_output_size=max(size, 1), allow_extra_data=False)
+        except zstandard.ZstdError:
+            return unpacked, False
+        return unpacked, True
     return data[:most], len(data) <= most
