@@ -60,7 +60,6 @@ def run(name: str, corpus: Path, findings: Path, *options: str) -> Outcome:
     inputs, kept = corpus / name, findings / name
     kept.mkdir(parents=True, exist_ok=True)
     plant(name, inputs)
-    before = set(kept.iterdir())
     begun = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "fuzz.run", name, f"-max_len={LONGEST}", f"-timeout={PER_INPUT}",
@@ -69,7 +68,8 @@ def run(name: str, corpus: Path, findings: Path, *options: str) -> Outcome:
         cwd=ROOT, capture_output=True, text=True, errors="replace", check=False,
     )  # fmt: skip
     counted = re.search(r"number_of_executed_units: (\d+)", done.stderr)
-    new = sorted(set(kept.iterdir()) - before)
+    # One that was found before is written to the same file again.
+    new = sorted({Path(path) for path in re.findall(r"Test unit written to (\S+)", done.stderr)})
     if done.returncode and not new:
         raise RuntimeError(f"{name} did not run:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
     return Outcome(
