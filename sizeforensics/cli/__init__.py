@@ -14,7 +14,7 @@ from contextlib import suppress
 import click
 
 from sizeforensics import __version__, terminal
-from sizeforensics.cli import budgets, look, options, words
+from sizeforensics.cli import budgets, history, look, options, words
 from sizeforensics.errors import SizeforensicsError
 from sizeforensics.escape import one_line
 from sizeforensics.spelling import did_you_mean
@@ -140,6 +140,6 @@ def cli() -> None:
 
 
 for command in (
-    look.diff, look.inspect, look.map_, look.snapshot, budgets.check, budgets.init, words.explain, words.completion,
+    look.diff, look.inspect, look.map_, look.snapshot, history.history, budgets.check, budgets.init, words.explain, words.completion,
 ):  # fmt: skip
     cli.add_command(command)

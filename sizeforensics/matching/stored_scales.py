@@ -25,6 +25,10 @@ from sizeforensics.views import cover
 SLACK = 1e-5
 """Relative widening of the bounds: the division and the rounding happened in float32."""
 
+TELLING = 0.5
+"""Share of the elements that have to be neither clamped nor at the zero point: any small values are
+zeros under a scale that is large enough, and any large ones are clamped under a small one."""
+
 MOST_BLOCK_SIZES = 64
 """Sizes of blocks that are tried where the last one is short and several sizes fit."""
 
@@ -132,13 +136,14 @@ def _repeated(numbers: Array, block: int, axis: int, length: int) -> Array:
 
 
 def difference(codes: Array, values: Array, spread: Spread, type_name: str) -> float | None:
-    """The largest ``|w - s (q - z)|``; None where an element is further off than rounding puts it.
+    """The largest ``|w - s (q - z)|``; None where an element is further off than rounding puts it,
+    or where too few of them say anything.
 
     ``codes`` and ``values`` have one shape. The smallest and the largest code are what values
     beyond the range are clamped to.
     """
     least, most = code_limits(type_name)
-    worst = 0.0
+    worst, telling = 0.0, 0
     step = max(CHUNK // max(codes[:1].size, 1), 1)
     for first in range(0, len(codes), step):
         part = slice(first, first + step)
@@ -154,7 +159,8 @@ def difference(codes: Array, values: Array, spread: Spread, type_name: str) -> f
         if not np.all((error <= half) | clamped):
             return None
         worst = max(worst, float(error.max(initial=0.0)))
-    return worst
+        telling += int(np.count_nonzero((code != least) & (code != most) & (code != zero)))
+    return worst if telling > TELLING * codes.size else None
 
 
 def code_limits(type_name: str) -> tuple[float, float]:

@@ -25,6 +25,8 @@ from sizeforensics.escape import one_line
 from sizeforensics.limits import DEFAULT_LIMITS
 from sizeforensics.report import checksums, html_data, waterfall
 from sizeforensics.report.contents import InspectReport
+from sizeforensics.report.figure_scene import HEIGHT, WIDTH, Scene
+from sizeforensics.report.history import History
 from sizeforensics.report.rows import DiffReport, Side
 from sizeforensics.units import signed_bytes
 
@@ -53,6 +55,16 @@ def render(report: DiffReport | InspectReport) -> Iterator[str]:
         style=Markup(_asset("report.css")),  # noqa: S704  our own
         policy=_policy(),
     )
+
+
+def history(found: History, chart: Scene) -> str:
+    """The page of a history: the answer, its chart, and the table of its versions; no script."""
+    style = _asset("report.css")
+    policy = f"default-src 'none'; style-src '{_hash(style)}'; base-uri 'none'; form-action 'none'"
+    return _environment().get_template("history.html.j2").render(
+        found=found, chart=chart, size=(WIDTH, HEIGHT), policy=policy,
+        style=Markup(style),  # noqa: S704  our own
+    )  # fmt: skip
 
 
 def notebook(report: DiffReport | InspectReport, rows: int) -> str:

@@ -94,10 +94,10 @@ def _spans(inventory: Inventory) -> Table:
     columns = (
         ("path", str), ("start", int), ("end", int), ("bytes", int), ("role", str), ("owner", str),
     )  # fmt: skip
-    names = [_safe(name) for name in inventory.owners.names]
+    names = [defused(name) for name in inventory.owners.names]
     rows = (
         [path, start, end, end - start, ROLES[role], names[owner]]
-        for file, path in [(file, _safe(file.path)) for file in inventory.files]
+        for file, path in [(file, defused(file.path)) for file in inventory.files]
         for start, end, role, owner in zip(
             file.spans.starts.tolist(), file.spans.ends.tolist(), file.spans.roles.tolist(),
             file.spans.owners.tolist(), strict=True,
@@ -115,10 +115,10 @@ def _place(place: Place | None) -> list[Cell]:
 
 
 def _defused(rows: Iterable[Sequence[Cell]]) -> Iterable[Sequence[Cell]]:
-    return ([_safe(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    return ([defused(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
 
 
-def _safe(text: str) -> str:
+def defused(text: str) -> str:
     """Text that a spreadsheet shows instead of running; numbers are cells of their own.
 
     Parquet has types, but the next program writes it out as a sheet.

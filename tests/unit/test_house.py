@@ -20,7 +20,7 @@ FLOORS = [
     {"errors"},
     {"units", "terminal"},
     {"source"},
-    {"spans", "dtypes", "excerpts"},
+    {"spans", "dtypes", "versions", "excerpts"},
     {"inventory"},
     {"views", "program_data"},
     {"content"},

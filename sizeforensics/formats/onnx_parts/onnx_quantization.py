@@ -58,14 +58,20 @@ def quantizations(nodes: Nodes, tensors: Sequence[Tensor]) -> tuple[Quantization
     for node, start, end in zip(wanted.tolist(), starts, ends, strict=True):
         scope = nodes.scope_names[nodes.scopes[node]]
         names = [nodes.values[value] for value in nodes.read_values[start:end].tolist()]
-        stored = [_stored(name, scope, by_name, tensors) for name in names]
-        stored += [None] * 9
         for inputs in _INPUTS[nodes.op_names[nodes.ops[node]]]:
-            integers, scale = stored[inputs.integers], stored[inputs.scale]
-            zero = None if inputs.zero_point is None else stored[inputs.zero_point]
-            factor = None if inputs.factor is None else stored[inputs.factor]
-            if integers is not None and scale is not None and (inputs.factor is None or factor is not None):
-                found.setdefault(integers, Quantization(integers, scale, zero, factor))
+            # Absent inputs at the end are left out, others are empty.
+            taken = [
+                None if at is None or at >= len(names) or not names[at] else names[at] for at in inputs
+            ]
+            indices = [
+                None if name is None else _stored(name, scope, by_name, tensors) for name in taken
+            ]
+            # What an operator computes, or a graph is given, is not in the file.
+            if any(name is not None and index is None for name, index in zip(taken, indices, strict=True)):
+                continue
+            integers, scale, zero_point, factor = indices
+            if integers is not None and scale is not None and (factor is None) == (inputs.factor is None):
+                found.setdefault(integers, Quantization(integers, scale, zero_point, factor))
     return tuple(found.values())
 
 
@@ -73,6 +79,6 @@ def _stored(
     name: str, scope: str, by_name: dict[str, list[int]], tensors: Sequence[Tensor]
 ) -> int | None:
     """The tensor of this name that a node of a graph reads: its graph's own, or an outer one's."""
-    indices = by_name.get(name, []) if name else []
+    indices = by_name.get(name, [])
     own = [index for index in indices if tensors[index].scope == scope]
     return next(iter(own or indices), None)

@@ -1,0 +1,82 @@
+"""The verb about time: ``history``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from sizeforensics.cli import options, output
+from sizeforensics.limits import Limits
+
+if TYPE_CHECKING:
+    from sizeforensics.inventory import Inventory
+    from sizeforensics.report.history import History
+
+_KINDS = ("json", "csv", "md", "html", "png", "svg")
+
+
+@click.command(
+    epilog=options.examples(
+        "sizeforensics history sizes/v1.json sizes/v2.json sizes/v3.json",
+        "sizeforensics history --git sizes/yolov5s.json -o sizes.png",
+    ),
+)
+@click.argument("models", nargs=-1, type=options.model, required=True, metavar="MODEL...")
+@click.option(
+    "--git", is_flag=True, help="The versions of one MODEL, a snapshot most likely, that git has kept."
+)
+@options.form
+@click.option(
+    "-o", "--output", "outputs", multiple=True, metavar="FILE", type=click.Path(),
+    help="Also write a report; the extension decides its kind: .html .md .png .svg .json .csv. "
+    "Repeatable.",
+)  # fmt: skip
+@options.force
+@options.limits
+@options.debug
+def history(
+    *, models: tuple[str, ...], git: bool, form: str, outputs: tuple[str, ...], force: bool,
+    limits: Limits,
+) -> None:  # fmt: skip
+    """How did the size of a model change over its versions, and why?
+
+    MODELs are versions of one model, the oldest first: snapshots, or any file that the other verbs
+    read. Every version is one line: its bytes, the change, and the causes of the change.
+    """
+    from sizeforensics.report import history_pages, save
+
+    output.check_outputs(outputs, force, _KINDS)
+    if git and len(models) > 1:
+        raise click.UsageError(f"--git takes one file, got {len(models):,}")
+    names, inventories = zip(*_read(models, git, limits), strict=True)
+    found = _history(names, inventories)
+    for path in outputs:
+        save.write(path, history_pages.chunks(found, save.kind_of(path, _KINDS)))
+    if form == "table":
+        output.write([history_pages.console(found)])
+    else:
+        output.write_data([history_pages.text(found, {"markdown": "md"}.get(form, form))])
+
+
+def _read(models: Sequence[str], git: bool, limits: Limits) -> Iterator[tuple[str, Inventory]]:
+    from sizeforensics import formats, versions
+
+    if git:
+        for name, source in versions.versions(models[0]):
+            yield name, formats.read_source(source, limits)
+    else:
+        for path in models:
+            yield path, formats.read(path, limits)
+
+
+def _history(names: Sequence[str], inventories: Sequence[Inventory]) -> History:
+    from itertools import pairwise
+
+    from sizeforensics import api
+    from sizeforensics.report import history as values
+
+    reports = [api.look_into(inventory).report for inventory in inventories]
+    steps = [api.compare(before, after).report for before, after in pairwise(inventories)]
+    return values.history(names, reports, steps)

@@ -1,0 +1,112 @@
+"""Versions of one model: what they are made of, why each step was one, and where they come from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from sizeforensics.cli import run
+
+MODELS = Path(__file__).resolve().parents[2] / "fixtures" / "models"
+VERSIONS = [str(MODELS / f"yolov5-mini{rest}") for rest in (".pt", "-fp16.onnx", ".onnx")]
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert run(["history", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(printed(capsys, "--format", "json", *arguments))
+    schema = json.loads((resources.files("sizeforensics") / "schemas" / "history-1.json").read_text("utf-8"))
+    jsonschema.validate(found, schema)
+    return found
+
+
+def test_every_step_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
+    versions = document(capsys, *VERSIONS)["versions"]
+    assert [version["bytes"] for version in versions] == [Path(path).stat().st_size for path in VERSIONS]
+    assert versions[0]["delta_bytes"] is None
+    for version in versions:
+        assert sum(role["bytes"] for role in version["roles"]) == version["bytes"]
+    for before, after in pairwise(versions):
+        assert after["delta_bytes"] == after["bytes"] - before["bytes"]
+        assert sum(cause["delta_bytes"] for cause in after["causes"]) == after["delta_bytes"]
+    assert versions[2]["causes"][0]["cause"] == "float16 -> float32"
+
+
+def test_the_table_can_be_added_up(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, *VERSIONS).splitlines()
+    assert lines[0].startswith(f"{VERSIONS[2][:20]}") or "527,741 B" in lines[0]
+    assert len(lines) == 2 + 1 + len(VERSIONS)
+    assert "6 more" in lines[4]
+
+
+def test_csv_has_a_column_for_each_role(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = list(csv.DictReader(io.StringIO(printed(capsys, "--format", "csv", *VERSIONS))))
+    for row in rows:
+        roles = [int(size) for name, size in row.items() if name not in ("version", "bytes", "delta_bytes")]
+        assert sum(roles) == int(row["bytes"])
+
+
+@pytest.mark.parametrize("extension", ["html", "png", "svg", "md", "json", "csv"])
+def test_every_kind_is_written_and_is_the_same_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], extension: str
+) -> None:
+    first, second = tmp_path / f"a.{extension}", tmp_path / f"b.{extension}"
+    printed(capsys, *VERSIONS, "-o", str(first), "-o", str(second))
+    assert first.read_bytes() == second.read_bytes() != b""
+
+
+def test_names_are_inert_in_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = tmp_path / "<script>alert(1)<,script>.onnx"
+    hostile.write_bytes((MODELS / "yolov5-mini.onnx").read_bytes())
+    target = tmp_path / "page.html"
+    printed(capsys, str(hostile), VERSIONS[2], "-o", str(target))
+    assert "<script" not in target.read_text("utf-8")
+
+
+def test_one_version_is_a_history(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(document(capsys, VERSIONS[2])["versions"]) == 1
+
+
+def git(place: Path, *arguments: str) -> None:
+    who = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "init.defaultBranch=main"]
+    subprocess.run(["git", *who, *arguments], cwd=place, check=True, capture_output=True)
+
+
+def test_the_versions_that_git_has_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    git(tmp_path, "init")
+    model = tmp_path / "model.onnx"
+    for source in VERSIONS[1:]:
+        model.write_bytes(Path(source).read_bytes())
+        git(tmp_path, "add", "model.onnx")
+        git(tmp_path, "commit", "-m", "a version")
+    model.write_bytes(b"not committed")
+    versions = document(capsys, "--git", str(model))["versions"]
+    assert [version["bytes"] for version in versions] == [Path(path).stat().st_size for path in VERSIONS[1:]]
+
+
+@pytest.mark.parametrize("place", ["outside", "untracked"])
+def test_what_git_has_not_kept_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    if place == "untracked":
+        git(tmp_path, "init")
+    assert run(["history", "--git", str(tmp_path / "-x.json")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_git_takes_one_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["history", "--git", "a", "b"]) == 2
+    assert "one file" in capsys.readouterr().err
