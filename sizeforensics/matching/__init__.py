@@ -16,6 +16,7 @@ from sizeforensics.matching import (
     parametrisations,
     quantized,
     rounding,
+    sampled_scales,
     slices,
     sparse,
 )
@@ -74,6 +75,7 @@ def _match_excerpts(pairing: Pairing) -> Matching:
     content.match_permuted(pairing, groups)
     folds.match_folded(pairing)
     content.place_copies(pairing, groups, lone=False)
+    sampled_scales.match_sampled(pairing)
     names.match_equal_names(pairing)
     content.match_trivial(pairing, groups)
     content.place_copies(pairing, groups, lone=False)
