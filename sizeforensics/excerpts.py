@@ -50,6 +50,8 @@ class Excerpt:
     """Whether equal content means more than chance."""
     narrower: str = ""
     """The narrowest type that holds every element exactly; empty where it is the tensor's own."""
+    core: tuple[int, bytes] | None = None
+    """What it repeats, where it repeats itself: elements, and the key of their digest."""
     recipe: tuple[str, int] | None = None
     """What regenerates it, in words, and how many bytes of numbers that takes."""
 

@@ -25,7 +25,7 @@ from sizeforensics.inventory import Inventory, Quantization, Storage, Tensor, c_
 from sizeforensics.matching import exact_narrower_type
 from sizeforensics.matching.arrays import MOST_ELEMENTS
 from sizeforensics.matching.batch_norms import Parts, declared_parts
-from sizeforensics.matching.broadcasts import recipe_of
+from sizeforensics.matching.broadcasts import core_of, recipe_of
 from sizeforensics.matching.casts import cast_sample
 from sizeforensics.matching.relations import typed_blocks
 from sizeforensics.matching.units import Unit, as_pairs, is_distinctive
@@ -81,7 +81,7 @@ def _excerpt(
     narrower = exact_narrower_type(inventory, unit)
     return Excerpt(
         claimed, known.digest, grid, casts, _transposed(inventory, tensor), distinctive,
-        narrower.name if narrower else "",
+        narrower.name if narrower else "", _core(inventory, unit),
         recipe_of(inventory, unit) if _may_be_computed(inventory, tensor) else None,
     )  # fmt: skip
 
@@ -104,6 +104,15 @@ def _read_once(
     kept = np.concatenate(parts) if parts else np.zeros(0, dtype=numpy_dtype(tensor.dtype.name))
     grid = kept.reshape(grid_shape(tensor.shape))
     return grid, {name: state.digest()[:KEY_BYTES] for name, state in states.items()}
+
+
+def _core(inventory: Inventory, unit: Unit) -> tuple[int, bytes] | None:
+    """How many elements a tensor repeats, and their key."""
+    core = core_of(inventory, unit)
+    if core is None:
+        return None
+    flat = np.ascontiguousarray(core).reshape(-1).view(np.uint8)
+    return core.size, xxhash.xxh3_128_digest(flat.data)[:KEY_BYTES]
 
 
 def _transposed(inventory: Inventory, tensor: Tensor) -> bytes | None:
@@ -282,6 +291,7 @@ def _tensor(
         "grid": "" if excerpt.grid is None else b64encode(excerpt.grid.tobytes()).decode(),
         "trivial": excerpt.digest is not None and not excerpt.distinctive,
         "narrower": excerpt.narrower,
+        "core": [] if excerpt.core is None else [excerpt.core[0], excerpt.core[1].hex()],
         "recipe": list(excerpt.recipe or ()),
     }
     said = {key: value for key, value in keys.items() if value or key in ("name", "shape")}

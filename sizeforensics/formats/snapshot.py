@@ -205,14 +205,15 @@ class _Reader:
             self._left[tensor.storage] -= claimed
         casts = row.object("casts")
         keys = {name: casts.hexadecimal(name, KEY_BYTES) for name in casts.names()}
-        recipe = row.array("recipe")
-        digest = row.hexadecimal("digest", _DIGEST_BYTES)
+        recipe, core = row.array("recipe"), row.array("core")
+        digest = row.hexadecimal("digest", _DIGEST_BYTES) if row.has("digest") else None
         return Excerpt(
             claimed, digest, None if digest is None else self._grid(row, tensor.as_pairs()),
-            {name: key for name, key in keys.items() if key is not None},
-            row.hexadecimal("transposed", KEY_BYTES),
+            keys,
+            row.hexadecimal("transposed", KEY_BYTES) if row.has("transposed") else None,
             distinctive=digest is not None and not row.flag("trivial") and tensor.elements > FEW,
             narrower=row.one_of("narrower", ["", *DTYPES], ""),
+            core=(core.integer(0), core.hexadecimal(1, KEY_BYTES)) if row.has("core") else None,
             recipe=(recipe.text(0), recipe.integer(1)) if row.has("recipe") else None,
         )  # fmt: skip
 

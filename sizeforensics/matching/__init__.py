@@ -76,6 +76,7 @@ def _match_excerpts(pairing: Pairing) -> Matching:
     folds.match_folded(pairing)
     content.place_copies(pairing, groups, lone=False)
     sampled_scales.match_sampled(pairing)
+    broadcasts.match_cores(pairing)
     names.match_equal_names(pairing)
     content.match_trivial(pairing, groups)
     content.place_copies(pairing, groups, lone=False)

@@ -30,13 +30,38 @@ def match_broadcast(pairing: Pairing) -> None:
                 by_count[unit.side, unit.tensor.elements].append(unit)
     for free in pairing.free:
         for unit in list(free.values()):
-            array = _array(pairing.inventories[unit.side], unit) if unit.distinctive else None
-            core = None if array is None else repeated_core(array)
-            if core is None or not LEAST_CORE <= core.size < unit.tensor.elements:
+            core = core_of(pairing.inventories[unit.side], unit)
+            if core is None:
                 continue
             for other in by_count.get((1 - unit.side, core.size), ()):
                 if pairing.is_free(unit) and pairing.is_free(other):
                     _match_core(pairing, unit, core, other)
+
+
+def core_of(inventory: Inventory, unit: Unit) -> Array | None:
+    """What a distinctive tensor repeats; None where it does not, or repeats a few numbers."""
+    array = _array(inventory, unit) if unit.distinctive else None
+    core = None if array is None else repeated_core(array)
+    return None if core is None or not LEAST_CORE <= core.size < unit.tensor.elements else core
+
+
+def match_cores(pairing: Pairing) -> None:
+    """``match_broadcast`` of excerpts: the digest of what is repeated is that of another tensor."""
+    by_content: dict[tuple[int, str, int, bytes | None], list[Unit]] = defaultdict(list)
+    for free in pairing.free:
+        for unit in free.values():
+            if unit.excerpt is not None and unit.distinctive:
+                key = unit.side, unit.tensor.dtype.name, unit.tensor.elements, unit.excerpt.key
+                by_content[key].append(unit)
+    for free in pairing.free:
+        for unit in list(free.values()):
+            core = None if unit.excerpt is None else unit.excerpt.core
+            if core is None:
+                continue
+            for other in by_content.get((1 - unit.side, unit.tensor.dtype.name, *core), ()):
+                if pairing.is_free(unit) and pairing.is_free(other):
+                    words = f"{core[0]:,} elements repeated to {unit.tensor.elements:,}"
+                    pairing.pair(unit, other, "proved", words)
 
 
 def find_recipes(pairing: Pairing) -> None:

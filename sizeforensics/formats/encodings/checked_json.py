@@ -73,12 +73,12 @@ class Checked:
             raise self.wrong(key, "integers from 0 to 2**53", found)
         return tuple(found)
 
-    def hexadecimal(self, key: str, length: int) -> bytes | None:
-        """Hexadecimal of exactly ``length`` bytes; None where the key is missing."""
-        found = self.text(key, "")
-        if found and re.fullmatch(f"[0-9a-f]{{{2 * length}}}", found) is None:
+    def hexadecimal(self, key: str | int, length: int) -> bytes:
+        """Hexadecimal of exactly ``length`` bytes."""
+        found = self.text(key)
+        if re.fullmatch(f"[0-9a-f]{{{2 * length}}}", found) is None:
             raise self.wrong(key, f"{length} bytes in hexadecimal", repr(found))
-        return bytes.fromhex(found) if found else None
+        return bytes.fromhex(found)
 
     def object(self, key: str) -> Checked:
         """The object under a key; an empty one where it is missing."""
