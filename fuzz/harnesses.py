@@ -30,7 +30,7 @@ from sizeforensics.formats.encodings import (
 from sizeforensics.formats.torch_parts.torch_objects import read_objects
 from sizeforensics.inventory import Inventory
 from sizeforensics.limits import Limits
-from sizeforensics.report import console, json, save
+from sizeforensics.report import console, json, save, snapshots
 from sizeforensics.report.styled import View
 from sizeforensics.source import MemorySource, Source
 from sizeforensics.spans import TENSOR_DATA, Integers, Owners, SpanSink
@@ -208,6 +208,17 @@ def _inert(text: str) -> None:
     _law(not acting, f"a report holds {acting[:3]}")
 
 
+def snapshot(data: bytes) -> None:
+    """What is taken for a snapshot can be shown, compared and written again as it is."""
+    inventory = formats.read_source(MemorySource("snapshot", data), SMALL)
+    if inventory.excerpts is not None:
+        api.look_into(inventory)
+        _law(api.compare(inventory, inventory).delta_bytes == 0, "a snapshot differs from itself")
+        text = "".join(snapshots.text(inventory)).encode()
+        again = formats.read_source(MemorySource("again", text))
+        _law("".join(snapshots.text(again)).encode() == text, "a snapshot is not what it says")
+
+
 HARNESSES: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = {
     "zip": (zip_records, seeds.archives),
     "pickle": (pickle, seeds.pickles),
@@ -224,6 +235,7 @@ HARNESSES: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] 
     "model-json": (model, seeds.model_jsons),
     "torch-export": (model, seeds.exports),
     "bare-pickle": (model, seeds.bare_pickles),
+    "snapshot": (snapshot, seeds.snapshots),
     "inspect": (inspect, seeds.everything),
     "diff": (diff, seeds.pairs),
 }

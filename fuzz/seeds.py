@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import pickle
@@ -255,6 +256,20 @@ def everything() -> list[bytes]:
         *checkpoints(), *legacy()[:2], *tars()[:1], *torchscripts(), *model_jsons(), *exports(),
         *safetensors(), *onnx_models(), *external(), *bare_pickles()[-2:],
     ]  # fmt: skip
+
+
+def snapshots() -> list[bytes]:
+    """Snapshots of what every writer writes, the first of them compressed as well."""
+    from sizeforensics import api, formats
+    from sizeforensics.report import snapshots
+    from sizeforensics.source import MemorySource
+
+    texts = [
+        "".join(snapshots.text(api.take_snapshot(formats.read_source(MemorySource("seed", data)))))
+        for data in (*checkpoints(), *onnx_models(), _shard())
+    ]
+    plain = [text.encode() for text in texts]
+    return [*_short(plain), gzip.compress(plain[0], mtime=0)]
 
 
 def pairs() -> list[bytes]:

@@ -16,6 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+SCHEMA = "sizeforensics.snapshot/1"
+"""Name and version of the documents that hold excerpts."""
+
+ORIGIN = "snapshot of"
+"""The metadata of a snapshot that says which format it was taken from."""
+
 KEY_BYTES = 8
 """Bytes of a digest that is only compared with others: chance makes two equal once in 2**64."""
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import xxhash
 
 from sizeforensics.dtypes import DTYPES, DType, numpy_dtype
-from sizeforensics.excerpts import KEY_BYTES, Excerpt, flat_places, grid_shape
+from sizeforensics.excerpts import KEY_BYTES, ORIGIN, SCHEMA, Excerpt, flat_places, grid_shape
 from sizeforensics.fingerprints import Advance, Fingerprint, fingerprints, on_threads, silent
 from sizeforensics.inventory import Inventory, Quantization, Storage, Tensor, c_strides
 from sizeforensics.matching import exact_narrower_type
@@ -31,11 +31,6 @@ from sizeforensics.matching.relations import typed_blocks
 from sizeforensics.matching.units import Unit, as_pairs, is_distinctive
 from sizeforensics.spans import ROLES, TENSOR_DATA
 from sizeforensics.views import cover
-
-SCHEMA = "sizeforensics.snapshot/1"
-
-ORIGIN = "snapshot of"
-"""The metadata of a snapshot that says which format it was taken from."""
 
 CASTS = {
     "float64": ("float32", "float16", "bfloat16"),

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from sizeforensics.dtypes import DTYPES, DType, numpy_dtype
 from sizeforensics.errors import Corrupt, LimitExceeded, Unsupported
-from sizeforensics.excerpts import FEW, KEY_BYTES, Excerpt, grid_shape
+from sizeforensics.excerpts import FEW, KEY_BYTES, ORIGIN, SCHEMA, Excerpt, grid_shape
 from sizeforensics.formats.encodings import bounded_json
 from sizeforensics.formats.encodings.checked_json import MOST, Checked
 from sizeforensics.formats.encodings.unpacked import head_of, unpacked
@@ -36,11 +36,6 @@ from sizeforensics.inventory import (
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import ROLES, TENSOR_DATA, Owners, Spans
-
-SCHEMA = "sizeforensics.snapshot/1"
-
-ORIGIN = "snapshot of"
-"""The metadata that says which format a snapshot was taken from."""
 
 _BEGINNING = re.compile(rb'\s*\{\s*"schema"\s*:\s*"sizeforensics\.snapshot/(\d+)"')
 _LOOK = 4096
