@@ -10,6 +10,7 @@ from tests.golden.real import ROOT, at_root, compared
 FOLDER = ROOT / "reports"
 EXAMPLES = {
     "yolov5-mini": "mini-onnx",
+    "yolov5-mini-float32": "fp16-mini",
     "yolov5-micro-train": "micro-train",
     "tied": "tied-legacy",
 }

@@ -18,6 +18,7 @@ MODELS = ROOT / "fixtures" / "models"
 PAIRS = {
     "mini-onnx": ("yolov5-mini.pt", "yolov5-mini.onnx"),
     "mini-fp16": ("yolov5-mini.onnx", "yolov5-mini-fp16.onnx"),
+    "fp16-mini": ("yolov5-mini-fp16.onnx", "yolov5-mini.onnx"),
     "mini-torchscript": ("yolov5-mini.pt", "yolov5-mini.torchscript"),
     "micro-dynamo": ("yolov5-micro.pt", "yolov5-micro-dynamo.onnx"),
     "micro-train": ("yolov5-micro-train.pt", "yolov5-micro.pt"),
