@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,38 +27,84 @@ from sizeforensics.matching.batch_norms import (
     array_of,
     batch_norms,
 )
-from sizeforensics.matching.norms import Norms
+from sizeforensics.matching.norms import Norm, Norms
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.scaling import ROUNDINGS, Scaled, scaled_weights
 from sizeforensics.matching.units import Unit
 
 
+class _Fold(NamedTuple):
+    """A weight that is another one scaled, and the norm that scaled it; None where none did."""
+
+    scaled: Scaled
+    norm: BatchNorm | Norm | None
+
+
 def match_folded(pairing: Pairing) -> None:
-    """Pair weights that differ by the scale of a batch-norm, and place what was absorbed."""
+    """Pair weights that differ by the scale of a batch-norm, and place what was absorbed.
+
+    Where both artifacts have a norm for one pair of weights, the closer one counts, whichever of
+    the two comes first.
+    """
     vectors = Vectors(pairing)
-    without_norm = []
-    for side in (0, 1):
-        norms: dict[int, list[BatchNorm]] = defaultdict(list)
-        for batch_norm in batch_norms(vectors, side):
-            norms[batch_norm.width].append(batch_norm)
-        others = Norms(pairing, side)
-        for scaled in scaled_weights(pairing, side, norms.keys() | others.widths):
-            rivals = norms[scaled.channels]
-            found = _find_norm(scaled, rivals)
-            if found is not None:
-                rivals.remove(found)
-                _place(vectors, scaled, found)
-            elif (norm := others.find(scaled)) is not None:
+    holders = [_Holder(vectors, side) for side in (0, 1)]
+    found: list[_Fold] = []
+    # A side without norms has nothing to say of weights that the norms of the other explain.
+    settled: set[tuple[int, int]] = set()
+    for holder in sorted(holders, key=lambda holder: not holder.widths):
+        own = set() if holder.widths else settled
+        found += holder.folds(own)
+        settled |= own
+    if all(holder.widths for holder in holders):
+        found.sort(key=_closeness)
+    # In the order of the file a bias is near the head of those that are left.
+    for scaled, norm in sorted(found, key=lambda fold: fold.norm is None):
+        if not (pairing.is_free(scaled.source) and pairing.is_free(scaled.target)):
+            continue
+        if isinstance(norm, BatchNorm):
+            if pairing.is_free(norm.mean) and pairing.is_free(norm.variance):
+                _place(vectors, scaled, norm)
+        elif norm is not None:
+            if all(map(pairing.is_free, norm.absorbed)):
                 words = f"{norm.words} applied{_cast_words(scaled)}"
                 pairing.pair(scaled.source, scaled.target, pairing.computed, words, scaled.error)
                 for unit in norm.absorbed:
                     pairing.fold(unit, scaled.target, f"{norm.words} of", pairing.computed)
-            elif scaled.plain:
-                without_norm.append(scaled)
-    for scaled in without_norm:
-        if pairing.is_free(scaled.source) and pairing.is_free(scaled.target):
+        else:
             words = f"scaled per channel of axis {scaled.axis}{_cast_words(scaled)}"
             pairing.pair(scaled.source, scaled.target, pairing.computed, words, scaled.error)
+
+
+class _Holder:
+    """The norms of one side, and what they were folded into on the other."""
+
+    def __init__(self, vectors: Vectors, side: int) -> None:
+        self._pairing = vectors.pairing
+        self._side = side
+        self._norms: dict[int, list[BatchNorm]] = defaultdict(list)
+        for batch_norm in batch_norms(vectors, side):
+            self._norms[batch_norm.width].append(batch_norm)
+        self._others = Norms(vectors.pairing, side)
+        self.widths = self._norms.keys() | self._others.widths
+
+    def folds(self, settled: set[tuple[int, int]]) -> Iterator[_Fold]:
+        """Each norm and each weight once; weights that a norm explains become ``settled``."""
+        for scaled in scaled_weights(self._pairing, self._side, self.widths, settled):
+            rivals = self._norms[scaled.channels]
+            found = _find_norm(scaled, rivals)
+            norm = found if found is not None else self._others.find(scaled)
+            if found is not None:
+                rivals.remove(found)
+            if norm is not None:
+                settled |= {(unit.side, unit.index) for unit in (scaled.source, scaled.target)}
+            if norm is not None or scaled.plain:
+                yield _Fold(scaled, norm)
+
+
+def _closeness(fold: _Fold) -> tuple[float, bytes, bytes]:
+    """The closest first; content breaks ties, so that no side comes before the other."""
+    scaled = fold.scaled
+    return scaled.error, scaled.source.digest or b"", scaled.target.digest or b""
 
 
 def _place(vectors: Vectors, scaled: Scaled, norm: BatchNorm) -> None:

@@ -14,7 +14,7 @@ be away from one by more than any rounding.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from itertools import pairwise, permutations
 from math import prod
 from typing import NamedTuple
@@ -88,11 +88,12 @@ class Layout(NamedTuple):
 
 
 def scaled_weights(
-    pairing: Pairing, side: int, widths: Collection[int]
+    pairing: Pairing, side: int, widths: Collection[int], settled: Container[tuple[int, int]]
 ) -> Iterator[Scaled]:
     """Free weights of the other side that are a free weight of ``side`` scaled per channel.
 
-    Further candidates follow until the caller has taken the target out of the free ones.
+    Further candidates follow until the caller has ``settled`` the target, by side and index; a
+    source that is settled is no candidate any more.
     Candidates share the positions of the largest elements of their first rows, which a factor per
     output channel leaves alone. Where ``side`` has batch-norms, ``widths`` of channels wide,
     weights of like name are tried too, for scales along another axis and for permuted weights.
@@ -110,7 +111,7 @@ def scaled_weights(
             continue
         peers = by_peaks.get(_peaks(pairing, target), [])
         for source, layout in _tries(target, peers, alike, widths):
-            if pairing.is_free(source):
+            if (source.side, source.index) not in settled:
                 found = _factors(wholes, source, target, layout)
                 if found is not None:
                     yield Scaled(
@@ -118,7 +119,7 @@ def scaled_weights(
                         channels=source.tensor.shape[layout.axis] * layout.groups,
                         kept=_kept(source, layout),
                     )
-                    if not pairing.is_free(target):
+                    if (target.side, target.index) in settled:
                         break
 
 

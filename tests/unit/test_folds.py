@@ -255,3 +255,19 @@ def test_folding_is_seen_in_both_directions():
     there, back = tensor_causes(diff(one, two)), tensor_causes(diff(two, one))
     assert back == {cause: (after, before) for cause, (before, after) in there.items()}
     assert back["folded"] == (0, 3 * 4 * OUT + 8)
+
+
+def test_two_batch_norms_that_undo_each_other_are_seen_the_same_from_both_sides():
+    weight, vectors = random(1, OUT, IN), norm(OUT)
+    scale, _ = scale_and_shift(vectors, 1e-5)
+    back = norm(OUT, seed=51) | {
+        "bn.weight": (np.sqrt(1 + 1e-5) / scale).astype(np.float32),
+        "bn.running_var": np.ones(OUT, dtype=np.float32),
+    }
+    before = artifact({"w": weight, **vectors})
+    after = artifact({"v": behind(weight, 0, vectors, 1e-5)["w"], **back})
+    there, and_back = match(before, after), match(after, before)
+    assert there.folds
+    assert {(fold.side, fold.tensor) for fold in there.folds} == {
+        (1 - fold.side, fold.tensor) for fold in and_back.folds
+    }
