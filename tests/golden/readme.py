@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 _BLOCK = re.compile(
     r"^<!-- (output|full-size) -->\n```console\n\$ (.*)\n((?:.*\n)*?)```$", re.MULTILINE
 )
@@ -25,8 +26,8 @@ class Quote(NamedTuple):
     text: str
 
 
-def quotes() -> list[Quote]:
-    return [Quote(*match.groups()) for match in _BLOCK.finditer(README.read_text("utf-8"))]
+def quotes(page: Path = README) -> list[Quote]:
+    return [Quote(*match.groups()) for match in _BLOCK.finditer(page.read_text("utf-8"))]
 
 
 def run(command: str, folder: Path) -> str:
@@ -52,4 +53,5 @@ def refresh(folders: dict[str, Path]) -> None:
         text = run(command, folders[kind]) if kind in folders else old
         return f"<!-- {kind} -->\n```console\n$ {command}\n{text}```"
 
-    README.write_text(_BLOCK.sub(quoted, README.read_text("utf-8")), "utf-8")
+    for page in (README, *PAGES):
+        page.write_text(_BLOCK.sub(quoted, page.read_text("utf-8")), "utf-8")
