@@ -100,10 +100,13 @@ def _check(model: Any, limits: Mapping[str, Any], *, pytrace: bool = True) -> Ve
     from sizeforensics.budget.config import budget_of
     from sizeforensics.errors import InputError
 
+    problem = ""
     try:
         verdict = api.check(model, budget_of(limits))
     except InputError as error:
-        pytest.fail(f"size budget: {error}", pytrace=pytrace)
+        problem = str(error)
+    if problem:  # outside of the handler, so that our own frames are not shown
+        pytest.fail(f"size budget: {problem}", pytrace=pytrace)
     if not verdict.ok:
         pytest.fail("\n".join(_diagnosis(verdict)), pytrace=pytrace)
     if verdict.status == "warn":

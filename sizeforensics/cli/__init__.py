@@ -134,7 +134,8 @@ class _Group(click.Group):
 def cli() -> None:
     """Where did every byte of a model file come from, and why is that one bigger?
 
-    Reads .pt and .pth checkpoints, TorchScript and ONNX files by their content, not by their name.
+    Reads checkpoints of PyTorch, old and new, TorchScript, torch.export, ONNX, safetensors and
+    snapshots, each by its content, not by its name.
     Nothing inside a file is ever executed or imported, and nothing goes over the network.
     """
 

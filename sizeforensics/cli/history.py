@@ -51,7 +51,7 @@ def history(
     if git and len(models) > 1:
         raise click.UsageError(f"--git takes one file, got {len(models):,}")
     names, inventories = zip(*_read(models, git, limits), strict=True)
-    found = _history(names, inventories)
+    found = _history(names if git else _labels(names), inventories)
     for path in outputs:
         save.write(path, history_pages.chunks(found, save.kind_of(path, _KINDS)))
     if form == "table":
@@ -69,6 +69,21 @@ def _read(models: Sequence[str], git: bool, limits: Limits) -> Iterator[tuple[st
     else:
         for path in models:
             yield path, formats.read(path, limits)
+
+
+def _labels(paths: Sequence[str]) -> list[str]:
+    """Paths without the folders that all of them are in: a report does not tell where it lay."""
+    import os
+    from pathlib import PurePath
+
+    common = os.path.commonpath([str(PurePath(path).parent) for path in paths]) if _related(paths) else ""
+    return [os.path.relpath(path, common) if common else path for path in paths]
+
+
+def _related(paths: Sequence[str]) -> bool:
+    from pathlib import PurePath
+
+    return len({PurePath(path).is_absolute() for path in paths}) == 1
 
 
 def _history(names: Sequence[str], inventories: Sequence[Inventory]) -> History:

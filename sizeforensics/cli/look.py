@@ -124,7 +124,7 @@ def inspect(
 )
 @click.argument("model", type=options.model)
 @options.map_format
-@options.outputs
+@options.map_outputs
 @options.force
 @options.limits
 @options.links

@@ -28,6 +28,10 @@ outputs = click.option(
     help="Also write a report; the extension decides its kind: .html .md .png .svg .json .csv "
     ".parquet. Repeatable.",
 )  # fmt: skip
+map_outputs = click.option(
+    "-o", "--output", "outputs", multiple=True, metavar="FILE", type=click.Path(),
+    help="Also write the spans; the extension decides the kind: .json .csv .parquet. Repeatable.",
+)  # fmt: skip
 figure = click.option(
     "--figure", type=click.Choice(["waterfall", "treemap"]), default="waterfall", show_default=True,
     help="What .png and .svg show.",

@@ -39,7 +39,7 @@ def history(found: History) -> Scene:
     key, top = _legend(found, top + MARGIN / 2)
     versions = found.versions[-MOST_BARS:]
     bottom = HEIGHT - MARGIN - 2 * NOTE_SIZE
-    top += 2 * TEXT_SIZE
+    top += 3.5 * TEXT_SIZE
     items: list[Box | Line | Text] = [*title, *key]
     room = (WIDTH - 2 * MARGIN) / len(versions)
     most = max(version.bytes for version in versions) or 1

@@ -238,7 +238,7 @@ def diff_report(before: Inventory, after: Inventory, ledger: Ledger) -> DiffRepo
         evidence=_evidence(ledger.rows),
         tensor_evidence=_evidence(row for row in ledger.rows if _places(row)),
         gross_bytes=sum(abs(cause.delta_bytes) for cause in causes),
-        fixes=_fixes(causes, after),
+        fixes=_fixes(causes, before, after),
         warnings=(*warnings_of(before), *warnings_of(after)),
     )
 
@@ -364,9 +364,12 @@ def _change(before: str | None, after: str | None) -> str:
     return f"{before} -> {after}"
 
 
-def _fixes(causes: Sequence[CauseRow], after: Inventory) -> tuple[Fix, ...]:
+def _fixes(
+    causes: Sequence[CauseRow], before: Inventory, after: Inventory
+) -> tuple[Fix, ...]:
     """Advice for what the second artifact has more of; a hundredth of it is worth a line."""
-    known = [(entry, words.advice(entry.cause, entry.label), _saved(entry)) for entry in causes]
+    unread = before.excerpts is not None or after.excerpts is not None
+    known = [(entry, words.advice(entry.cause, entry.label), _saved(entry, unread)) for entry in causes]
     useful = [
         (entry, advice, saves)
         for entry, advice, saves in known
@@ -377,17 +380,19 @@ def _fixes(causes: Sequence[CauseRow], after: Inventory) -> tuple[Fix, ...]:
         reasons = [(other.action, words.conflict(entry.cause, rival.cause)) for rival, other, _ in useful]
         fixes.append(Fix(
             entry.cause, entry.label, advice.action, saves,
-            words.percent(saves, after.nbytes), advice.exact, advice.risk,
+            words.percent(saves, after.nbytes), advice.exact and saves <= entry.evidence.proved + entry.evidence.parsed,
+            advice.risk,
             CAUSES[entry.cause].remedy, words.code(entry.cause, after.format),
             tuple(f"{action}: {why}" for action, why in reasons if why),
         ))  # fmt: skip
     return tuple(fixes)
 
 
-def _saved(entry: CauseRow) -> int:
+def _saved(entry: CauseRow, unread: bool) -> int:
     """What undoing a cause saves. Storing the type of before is advice only for weights that are
-    proved to be the same: another model's weights were never of that type."""
-    if entry.cause != "dtype":
+    proved to be the same: another model's weights were never of that type. Where the payload is not
+    there to prove it, in a snapshot, the advice says that it is an upper bound."""
+    if entry.cause != "dtype" or unread:
         return entry.delta_bytes
     return min(entry.delta_bytes, entry.evidence.proved)
 
