@@ -249,7 +249,7 @@ class Inspection:
         """What ``inspect --format json`` prints, as plain values."""
         from sizeforensics.report import json
 
-        return json.inspect(self.report)
+        return json.plain(json.inspect(self.report))
 
     def to_html(self) -> str:
         """The HTML report as text."""
@@ -377,7 +377,7 @@ class Diff:
         """What ``diff --format json`` prints, as plain values."""
         from sizeforensics.report import json
 
-        return json.diff(self.report)
+        return json.plain(json.diff(self.report))
 
     def to_html(self) -> str:
         """The HTML report as text."""

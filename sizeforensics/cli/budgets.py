@@ -77,13 +77,12 @@ def check(
 
     output.check_outputs(outputs, force, tuple(report.KINDS))
     tasks = select(load(Path(config) if config else find()), wanted, baseline)
-    if update:
-        _check_baselines(tasks)
     verdicts = [_judged(task, limits, links, may_lack=update) for task in tasks]
     _deliver(verdicts, form, outputs)
     if form != "json":
         output.warn([text for verdict in verdicts for text in verdict.warnings])
     if update:
+        _check_baselines(tasks)
         _write_baselines(tasks, limits, links)
         verdicts = [_judged(task, limits, links) for task in tasks]
     if not all(verdict.ok for verdict in verdicts):
@@ -112,7 +111,7 @@ def _judged(
 
 
 def _check_baselines(tasks: Sequence[Task | Verdict]) -> None:
-    """Refuse baselines that could not be written, or that no snapshot is, before any work."""
+    """Refuse baselines that could not be written, or that no snapshot is, before any is written."""
     from sizeforensics import api
     from sizeforensics.report import snapshots
 

@@ -89,6 +89,12 @@ def render(document: dict[str, Any]) -> Iterator[str]:
     yield "\n}\n"
 
 
+def plain(document: dict[str, Any]) -> dict[str, Any]:
+    """The document as it is read back: lists and dicts of its own, as the schema describes them."""
+    found: dict[str, Any] = json.loads("".join(render(document)))
+    return found
+
+
 def render_map(inventory: Inventory) -> Iterator[str]:
     """Every span of an artifact as ``[start, end, role, owner]``, streamed."""
     head = {
