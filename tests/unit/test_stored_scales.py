@@ -193,6 +193,26 @@ def test_quantised_tensors_of_torch(tmp_path: Path, legacy: bool) -> None:
         assert (only.evidence, "stored scale" in only.how) == ("proved", True)
 
 
+@pytest.mark.parametrize("script", [True, False], ids=["TorchScript", "state dict"])
+def test_packed_parameters_of_torch(tmp_path: Path, script: bool) -> None:
+    layer = torch.nn.Sequential(torch.nn.Linear(40, 24))
+    path = tmp_path / "quantised"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantised = torch.ao.quantization.quantize_dynamic(layer)
+        if script:
+            torch.jit.script(quantised).save(path)
+        else:
+            torch.save(quantised.state_dict(), path)
+    after = formats.read(str(path))
+    packed = [tensor for tensor in after.tensors if "packed" in tensor.name]
+    assert [(tensor.dtype.name, tensor.shape) for tensor in packed] == [("int8", (24, 40)), ("float32", (24,))]
+    values = {name: value.detach().numpy() for name, value in layer.state_dict().items()}
+    matching = match(artifact(values), after)
+    assert [pair.evidence for pair in matching.matches] == ["proved", "proved"]
+    assert "stored scale" in matching.matches[0].how
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_what_was_quantised_is_proved_under_its_own_numbers_alone(data: st.DataObject) -> None:

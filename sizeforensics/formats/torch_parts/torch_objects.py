@@ -287,8 +287,12 @@ class _Walk:
                 yield from self.entries(value.dict_items, place._replace(kind="key", record=None))
         for state in value.states or ():
             dicts = state if type(state) is tuple and len(state) == 2 else (state,)
-            for part in dicts:
-                if type(part) is not DictValue:
+            for index, part in enumerate(dicts):
+                found = self.describe(part)
+                if found is not None:  # packed parameters: a weight and a bias
+                    name = self.names.join(place.path, str(index))
+                    yield from self.tensor_in_list(part, found, name, place)
+                elif type(part) is not DictValue:
                     yield part, place._replace(coarse=True)
                 elif self.first(part):
                     if part is module:
