@@ -168,17 +168,18 @@ def _find_bias(
             for unit, value in vectors.free(scaled.source.side, width)
             if unit.index not in absorbed
         ]
-        for bias, actual in vectors.free(scaled.target.side, width):
-            for own, value in owns:
-                # One channel refuses nearly every wrong pair.
-                for part in (slice(0, 1), slice(None)):
-                    term = factor[part] * value[part]
-                    error = np.abs(base[part] + term - actual[part])
-                    bound = spread[part] + np.abs(term) + np.abs(actual[part])
-                    if np.any(error > tolerance * bound):
-                        break
-                else:
-                    return bias, own, float(error.max())
+        biases = list(vectors.free(scaled.target.side, width))
+        # The first channel of all pairs at once refuses nearly every wrong one.
+        term = factor[0] * np.array([value[0] for _, value in owns])
+        actual = np.array([value[0] for _, value in biases])[:, None]
+        error = np.abs(base[0] + term - actual)
+        likely = ~(error > tolerance * (spread[0] + np.abs(term) + np.abs(actual)))
+        for at, number in np.argwhere(likely).tolist():
+            (bias, wanted), (own, value) = biases[at], owns[number]
+            whole = factor * value
+            errors = np.abs(base + whole - wanted)
+            if not np.any(errors > tolerance * (spread + np.abs(whole) + np.abs(wanted))):
+                return bias, own, float(errors.max())
     return None
 
 
