@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import click
@@ -71,27 +74,21 @@ def _read(models: Sequence[str], git: bool, limits: Limits) -> Iterator[tuple[st
             yield path, formats.read(path, limits)
 
 
-def _labels(paths: Sequence[str]) -> list[str]:
+def _labels(paths: Sequence[str]) -> Sequence[str]:
     """Paths without the folders that all of them are in: a report does not tell where it lay."""
-    import os
-    from pathlib import PurePath
-
-    common = os.path.commonpath([str(PurePath(path).parent) for path in paths]) if _related(paths) else ""
+    folders = [PurePath(path).parent for path in paths]
+    if len({folder.is_absolute() for folder in folders}) > 1:
+        return paths
+    common = os.path.commonpath(folders)
     return [os.path.relpath(path, common) if common else path for path in paths]
 
 
-def _related(paths: Sequence[str]) -> bool:
-    from pathlib import PurePath
-
-    return len({PurePath(path).is_absolute() for path in paths}) == 1
-
-
 def _history(names: Sequence[str], inventories: Sequence[Inventory]) -> History:
-    from itertools import pairwise
-
     from sizeforensics import api
     from sizeforensics.report import history as values
+    from sizeforensics.report.contents import inspect_report
 
-    reports = [api.look_into(inventory).report for inventory in inventories]
+    # Roles alone: neither waste nor digests are shown, and those would read all payload once more.
+    reports = [inspect_report(inventory, ()) for inventory in inventories]
     steps = [api.compare(before, after).report for before, after in pairwise(inventories)]
     return values.history(names, reports, steps)
