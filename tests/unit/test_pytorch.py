@@ -65,6 +65,33 @@ def test_metadata_records_are_named_after_themselves() -> None:
     assert facts["version"].isdecimal()
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_storages_named_in_text_are_read_though_torch_refuses_them(zipped: bool) -> None:
+    """Protocol 0 has no room for tuples as persistent ids: torch writes their ``str``."""
+    contents = []
+    for protocol in (0, 1):
+        stream = io.BytesIO()
+        torch.save(STATE, stream, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+        if protocol == 0:
+            with pytest.raises(AssertionError, match="saved_id must be a tuple"):
+                torch.load(io.BytesIO(stream.getvalue()), weights_only=False)
+        inventory = read(stream.getvalue())
+        assert inventory.bytes_by_role()[UNCLAIMED] == 0
+        assert said(inventory, "in text (protocol 0), which torch.load refuses") == (protocol == 0)
+        contents.append([
+            (tensor.name, tensor.dtype, tensor.shape, elements_of(inventory, index))
+            for index, tensor in enumerate(inventory.tensors)
+        ])  # fmt: skip
+    assert contents[0] == contents[1]
+
+
+def elements_of(inventory: Inventory, index: int) -> bytes:
+    storage = inventory.tensors[index].storage
+    payload = None if storage is None else inventory.storages[storage].payload
+    assert payload is not None
+    return payload.read(0, payload.size)
+
+
 def test_tied_tensors_share_one_storage() -> None:
     tied = torch.ones(1000)
     inventory = read(saved({"a": tied, "b": tied, "c": tied[3:]}))

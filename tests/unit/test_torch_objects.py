@@ -8,7 +8,6 @@ import datetime as dt
 import io
 import pathlib
 import pickle
-import time
 import warnings
 import zipfile
 from typing import Any
@@ -708,8 +707,14 @@ def test_ordered_dicts_of_python_2() -> None:
 def test_persistent_ids_of_tar_files() -> None:
     data = b"ctorch._utils\n_rebuild_tensor\n(P94\nI0\n(I2\nt(I1\nttR."
     _, objects = read(data)
-    assert objects.tensors[0].storage == StorageRef("94", None, -1, -1, "")
+    assert not objects.tensors[0].valid  # nothing says what its elements are
     assert objects.storages == [StorageRef("94", None, -1, -1, "")]
+
+
+def test_a_persistent_id_that_is_a_number_holds_nothing() -> None:
+    data = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x05QK\x00K\x02\x85K\x01\x85\x89NtR."
+    _, objects = read(data)
+    assert [tensor.valid for tensor in objects.tensors] == [False]
 
 
 def test_legacy_container_sources() -> None:
@@ -945,18 +950,11 @@ def test_the_package_never_imports_pickle() -> None:
 
 
 def test_linear_in_the_number_of_tensors() -> None:
-    """Ten times the tensors take about ten times as long; a square would take a hundred."""
-
-    def seconds(count: int) -> float:
+    def walk(count: int) -> None:
         entries = b"".join(
             b"X\x08\x00\x00\x00%08d" % i + rebuild(storage()) for i in range(count)
         )
         data = b"\x80\x02}(" + entries + b"u."
-        best = float("inf")
-        for _ in range(2):
-            began = time.perf_counter()
-            read_objects(load(MemorySource("a", data), 0, len(data)))
-            best = min(best, time.perf_counter() - began)
-        return best
+        read_objects(load(MemorySource("a", data), 0, len(data)))
 
-    assert seconds(20_000) < 40 * seconds(2_000)
+    assert grows_linearly(walk, 1_000)

@@ -480,6 +480,8 @@ class _Walk:
         for persistent in self.pickle.persistent_ids:
             storage = self.rebuilder.storage(persistent)
             if storage is not None:
+                if type(persistent.value) is str and storage.numel >= 0:
+                    self.oddities.add("names storages in text (protocol 0), which torch.load refuses")
                 known = found.setdefault(storage.key, storage)
                 if known.nbytes != storage.nbytes:
                     self.oddities.add(f"describes storage {one_line(known.key, 80)} with several sizes")

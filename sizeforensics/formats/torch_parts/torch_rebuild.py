@@ -7,6 +7,7 @@ storage types those of ``torch/storage.py``. The functions that rebuild tensors 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -36,6 +37,8 @@ class StorageRef(NamedTuple):
     """Declared size; -1 when the id does not say."""
     location: str
     """Device it was saved from, such as ``cpu`` or ``cuda:0``."""
+    offset: int = 0
+    """Element at which it begins where it is a view of the storage ``key``, in legacy files."""
 
 
 class Payload(NamedTuple):
@@ -137,10 +140,12 @@ def torch_dtype(value: Any) -> DType | None:
 def storage_ref(persistent: PersistentId) -> StorageRef | None:
     """The storage a persistent id names; None when it names something else.
 
-    Tuples ``("storage", type, key, location, elements[, view])`` of ZIP and legacy checkpoints; a
-    bare key in the tar files of torch 0.1.
+    Tuples ``("storage", type, key, location, elements[, view])`` of ZIP and legacy checkpoints, which
+    protocol 0 spells out; a bare key in the tar files of torch 0.1.
     """
     value = persistent.value
+    if type(value) is str:
+        value = _spelled_out(value) or value
     if type(value) is int or type(value) is str:
         return StorageRef(str_of(value), None, -1, -1, "")
     if type(value) is not tuple or len(value) not in (5, 6) or value[0] != "storage":
@@ -150,7 +155,25 @@ def storage_ref(persistent: PersistentId) -> StorageRef | None:
         return None
     dtype, bits = storage_dtype(kind)
     nbytes = numel * bits // 8
-    return StorageRef(str_of(key), dtype, numel, nbytes, location if type(location) is str else "")
+    return StorageRef(
+        str_of(key), dtype, numel, nbytes, location if type(location) is str else "",
+        _view_offset(value[5]) if len(value) == 6 else 0,
+    )  # fmt: skip
+
+
+_SPELLED_OUT = re.compile(
+    r"\('storage', <class '([\w.]+)\.(\w+)'>, '([^'\\]*)', '([^'\\]*)', (\d{1,19})(, None)?\)"
+)
+
+
+def _spelled_out(text: str) -> tuple[Any, ...] | None:
+    """The tuple of a persistent id out of its ``str``, which is all that the PERSID of protocol 0 has
+    room for. torch writes that, and refuses to load it."""
+    found = _SPELLED_OUT.fullmatch(text)
+    if found is None:
+        return None
+    module, name, key, location, numel, _ = found.groups()
+    return "storage", Global(module, name), key, location, int(numel)
 
 
 def _view_offset(view: Any) -> int:
@@ -277,11 +300,11 @@ class Rebuilder:
         elif shape is None or strides is None or type(offset) is not int:
             problem = "shape, strides or offset are not integers, or too many"
         else:
-            dtype = dtype or ref.dtype or DTYPES["uint8"]
-            if type(storage) is PersistentId and len(storage.value) == 6:
-                offset += _view_offset(storage.value[5])
+            untyped = UNKNOWN if ref.numel < 0 else DTYPES["uint8"]
+            dtype = dtype or ref.dtype or untyped
+            offset += ref.offset
             problem = check(shape, strides, offset, dtype, ref.nbytes)
-            if ref.dtype is UNKNOWN:
+            if dtype is UNKNOWN or ref.dtype is UNKNOWN:
                 problem = problem or "its storage has an unknown type"
             if not problem:
                 return View(
