@@ -25,7 +25,8 @@ from sizeforensics.report.contents import (
     inspect_report,
     node_rows,
 )
-from sizeforensics.report.rows import CauseRow, DiffReport, Fix, TensorPair, diff_report
+from sizeforensics.report.presentation import diff_report
+from sizeforensics.report.rows import CauseRow, DiffReport, Fix, TensorPair
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from sizeforensics.inventory import File, Inventory
 from sizeforensics.ledger import Ledger, Place, Row
-from sizeforensics.report.rows import DiffReport, diff_report
+from sizeforensics.report.presentation import diff_report
+from sizeforensics.report.rows import DiffReport
 from sizeforensics.spans import ROLES, Owners, SpanSink
 
 PARTS = (

@@ -147,9 +147,9 @@ def map_(
     inventory = formats.read(model, limits, links)
     output.deliver(inventory, form, outputs, force)
     if form == "table":
-        from sizeforensics.report import console, rows
+        from sizeforensics.report import console, presentation
 
-        output.warn(rows.warnings_of(inventory))
+        output.warn(presentation.warnings_of(inventory))
         output.write(console.spans(inventory))
 
 

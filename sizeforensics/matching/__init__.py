@@ -20,13 +20,15 @@ from sizeforensics.matching import (
     slices,
     sparse,
 )
+from sizeforensics.matching.names import components
 from sizeforensics.matching.narrowing import exact_narrower_type
 from sizeforensics.matching.pairing import Copy, Fold, Match, Matching, Pairing, Scale
 from sizeforensics.matching.units import Unit, as_pairs, units_of
 from sizeforensics.views import Coverage, cover
 
 __all__ = [
-    "Copy", "Fold", "Match", "Matching", "Scale", "exact_narrower_type", "find_copies", "match",
+    "Copy", "Fold", "Match", "Matching", "Scale", "components", "exact_narrower_type", "find_copies",
+    "match",
 ]  # fmt: skip
 
 

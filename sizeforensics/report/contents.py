@@ -11,7 +11,8 @@ from sizeforensics.escape import one_line
 from sizeforensics.findings import Finding
 from sizeforensics.inventory import Inventory, Tensor
 from sizeforensics.report import words
-from sizeforensics.report.rows import Side, shape_text, side, warnings_of
+from sizeforensics.report.presentation import side, warnings_of
+from sizeforensics.report.rows import Side, shape_text
 from sizeforensics.spans import ROLES, TENSOR_DATA, UNCLAIMED
 from sizeforensics.units import format_bytes
 

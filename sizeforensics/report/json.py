@@ -10,7 +10,8 @@ from typing import Any
 from sizeforensics.inventory import Inventory
 from sizeforensics.ledger import Place, Row
 from sizeforensics.report.contents import InspectReport
-from sizeforensics.report.rows import CauseRow, DiffReport, Fix, Side, warnings_of
+from sizeforensics.report.presentation import warnings_of
+from sizeforensics.report.rows import CauseRow, DiffReport, Fix, Side
 from sizeforensics.spans import ROLES
 
 DIFF_SCHEMA = "sizeforensics.diff/1"

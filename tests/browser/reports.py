@@ -6,7 +6,8 @@ from benchmarks.reports.synthetic import transformer
 from sizeforensics import api, formats
 from sizeforensics.ledger import Place, Row
 from sizeforensics.report.contents import InspectReport, inspect_report
-from sizeforensics.report.rows import DiffReport, diff_report
+from sizeforensics.report.presentation import diff_report
+from sizeforensics.report.rows import DiffReport
 from tests.golden import samples
 from tests.golden.cases import MODELS
 

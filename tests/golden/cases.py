@@ -10,7 +10,7 @@ from sizeforensics import api, formats
 from sizeforensics.causes import CAUSES
 from sizeforensics.report import catalogue, console, figures, json, markdown
 from sizeforensics.report.contents import inspect_report
-from sizeforensics.report.rows import diff_report
+from sizeforensics.report.presentation import diff_report
 from sizeforensics.report.styled import View
 from tests.golden import real, samples
 

@@ -13,7 +13,7 @@ import pytest
 import sizeforensics as sf
 from sizeforensics import api, formats
 from sizeforensics.report.contents import inspect_report
-from sizeforensics.report.rows import diff_report
+from sizeforensics.report.presentation import diff_report
 from tests.builders import artifact
 from tests.golden import samples
 

@@ -17,7 +17,7 @@ import pytest
 from sizeforensics import __version__, api, cli, formats
 from sizeforensics.causes import CAUSES
 from sizeforensics.errors import Corrupt, LawBroken
-from sizeforensics.report.rows import diff_report
+from sizeforensics.report.presentation import diff_report
 from tests.builders import artifact
 from tests.golden import samples
 
@@ -359,7 +359,7 @@ def on_terminal(code: str, **environment: str) -> str:
 TERMINAL = """
 import time
 from sizeforensics import api, cli, formats
-from sizeforensics.report.rows import diff_report
+from sizeforensics.report.presentation import diff_report
 from tests.golden import samples
 formats.read = lambda *_: samples.artifact("a", [(1000, "tensor-data", "w")])
 def compare(before, after, advance):

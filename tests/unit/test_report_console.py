@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from sizeforensics.report import console
 from sizeforensics.report.contents import inspect_report
-from sizeforensics.report.rows import diff_report
+from sizeforensics.report.presentation import diff_report
 from sizeforensics.report.styled import View
 from tests.golden import real, samples
 

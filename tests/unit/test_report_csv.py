@@ -9,7 +9,7 @@ import pytest
 
 from sizeforensics.report import csv, tables
 from sizeforensics.report.contents import inspect_report
-from sizeforensics.report.rows import diff_report
+from sizeforensics.report.presentation import diff_report
 from tests.golden import samples
 
 

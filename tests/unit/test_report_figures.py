@@ -18,7 +18,7 @@ from sizeforensics.ledger import Row
 from sizeforensics.report import figure_scene, figures
 from sizeforensics.report.contents import inspect_report
 from sizeforensics.report.figure_scene import HEIGHT, WIDTH, Box
-from sizeforensics.report.rows import diff_report
+from sizeforensics.report.presentation import diff_report
 from tests.golden import real, samples
 
 HOSTILE = [

@@ -17,7 +17,8 @@ from sizeforensics.errors import InputError
 from sizeforensics.ledger import Place, Row
 from sizeforensics.report import checksums, html, html_data, save, waterfall, words
 from sizeforensics.report.contents import inspect_report
-from sizeforensics.report.rows import FileRow, diff_report
+from sizeforensics.report.presentation import diff_report
+from sizeforensics.report.rows import FileRow
 from tests.browser import reports
 from tests.golden import samples
 from tests.golden.cases import MODELS

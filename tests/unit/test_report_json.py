@@ -10,7 +10,7 @@ import pytest
 
 from sizeforensics.report import json as renderer
 from sizeforensics.report.contents import inspect_report
-from sizeforensics.report.rows import diff_report
+from sizeforensics.report.presentation import diff_report
 from tests.golden import samples
 
 SCHEMAS = {

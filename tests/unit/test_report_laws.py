@@ -14,7 +14,7 @@ from sizeforensics.ledger import EVIDENCE, Place, Row
 from sizeforensics.report import console, csv, tables
 from sizeforensics.report import json as renderer
 from sizeforensics.report.lines import SORTS, cause_lines
-from sizeforensics.report.rows import diff_report
+from sizeforensics.report.presentation import diff_report
 from sizeforensics.report.styled import View
 from tests.golden import samples
 from tests.unit.test_report_json import schema_of

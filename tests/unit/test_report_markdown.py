@@ -14,7 +14,7 @@ from sizeforensics.findings import Finding
 from sizeforensics.ledger import Row
 from sizeforensics.report import markdown, marked
 from sizeforensics.report.contents import inspect_report
-from sizeforensics.report.rows import diff_report
+from sizeforensics.report.presentation import diff_report
 from tests.golden import real, samples
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])

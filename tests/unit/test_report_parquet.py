@@ -12,7 +12,7 @@ from sizeforensics.cli import run
 from sizeforensics.errors import InputError
 from sizeforensics.report import csv, parquet, save, tables
 from sizeforensics.report.contents import inspect_report
-from sizeforensics.report.rows import diff_report
+from sizeforensics.report.presentation import diff_report
 from tests.golden import real, samples
 
 pq = pytest.importorskip("pyarrow.parquet")

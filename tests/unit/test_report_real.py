@@ -12,7 +12,7 @@ from sizeforensics import api, formats
 from sizeforensics.attribution import UNREAD
 from sizeforensics.report import html
 from sizeforensics.report import json as renderer
-from sizeforensics.report.rows import diff_report
+from sizeforensics.report.presentation import diff_report
 from sizeforensics.report.words import phrase
 from tests.golden import samples
 from tests.golden.cases import MODELS

@@ -10,7 +10,7 @@ from sizeforensics.ledger import Row
 from sizeforensics.report import words
 from sizeforensics.report.contents import inspect_report
 from sizeforensics.report.lines import SORTS, cause_lines
-from sizeforensics.report.rows import diff_report
+from sizeforensics.report.presentation import diff_report
 from tests.golden import samples
 
 SAMPLES = [samples.yolo, samples.hostile, samples.wide, samples.every_cause]

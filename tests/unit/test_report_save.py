@@ -11,7 +11,7 @@ from sizeforensics import api, formats
 from sizeforensics.errors import InputError
 from sizeforensics.report import save
 from sizeforensics.report.contents import inspect_report
-from sizeforensics.report.rows import diff_report
+from sizeforensics.report.presentation import diff_report
 from tests.golden import real, samples
 
 
