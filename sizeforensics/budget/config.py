@@ -11,14 +11,14 @@ import glob
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sizeforensics.budget.rules import Budget, Waiver
+from sizeforensics.budget.rules import KEYS, Budget, Waiver
 from sizeforensics.errors import InputError, about
 from sizeforensics.escape import one_line
-from sizeforensics.spelling import did_you_mean
+from sizeforensics.spelling import closest, did_you_mean
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,15 +28,11 @@ else:
 OWN_FILE, SHARED_FILE = "sizeforensics.toml", "pyproject.toml"
 MISSING = f"expected {OWN_FILE}, or [tool.sizeforensics] in {SHARED_FILE}"
 
-_LIMITS = {
-    "max_bytes": "total", "max_growth": "growth", "baseline": "baseline", "causes": "causes",
-    "forbid": "forbid", "tensors": "tensors", "dtypes": "dtypes", "unexplained": "unexplained",
-}  # fmt: skip
+_LIMITS = {key: key for key in ("baseline", *KEYS)} | {"max_bytes": "total", "max_growth": "growth"}
 """Key of the configuration to field of ``Budget``."""
 _FILE_KEYS = ("path", "optional")
 _KEYS = (*_FILE_KEYS, *_LIMITS, "waivers")
 _WAIVER_KEYS = ("limit", "reason", "owner", "expires")
-_MAGIC = "*?["
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +45,22 @@ class Entry:
     optional: bool = False
     folder: str = ""
     """The configuration's folder as it was named; empty for the current one."""
+    place: str = field(default="", compare=False)
+    """Where it is written, for messages: the file and its table."""
 
     def paths(self) -> list[str]:
-        """The files that exist, in order. A path without a wildcard is one whether it exists or
-        not, unless it is optional."""
-        plain = not any(character in self.path for character in _MAGIC)
+        """The files that exist, in order."""
         # A name may hold a bracket and still be a name.
-        if (plain and not self.optional) or os.path.lexists(Path(self.folder, self.path)):
+        if os.path.lexists(Path(self.folder, self.path)):
             return [self._within(self.path)]
         # Path.glob refuses absolute patterns, and its paths lose a leading "./".
         found = glob.glob(self.path, root_dir=self.folder or None, recursive=True)  # noqa: PTH207
         return sorted(path for path in map(self._within, found) if Path(path).is_file())
+
+    @property
+    def wanted(self) -> str:
+        """The path or glob, seen from the current folder."""
+        return self._within(self.path)
 
     def baseline_of(self, path: str) -> str | None:
         """The baseline of one of the files; ``{name}`` stands for its file name."""
@@ -81,7 +82,14 @@ def find(folder: str = "") -> Path:
         return own
     if there:
         return shared
-    raise InputError(f"{MISSING}; `sizeforensics init` writes a first one")
+    raise InputError(f"{MISSING}{_misnamed(shared)}; `sizeforensics init` writes a first one")
+
+
+def _misnamed(shared: Path) -> str:
+    """The table of a shared file that may have been meant for this program."""
+    tools = _read(shared).get("tool", {}) if shared.is_file() else {}
+    close = closest("sizeforensics", tools, 0.8) if isinstance(tools, Mapping) else ""
+    return f" (there is [tool.{close}])" if close else ""
 
 
 def is_configured(path: Path) -> bool:
@@ -95,7 +103,6 @@ def load(path: Path) -> tuple[Entry, ...]:
     Raises InputError for what is no TOML, for a key nobody knows and for a limit nobody can keep.
     """
     section = _section(path, _read(path))
-    folder = "" if path.parent == Path() else str(path.parent)
     with about(str(path)):
         if section is None:
             raise InputError("expected a table [tool.sizeforensics]")
@@ -103,7 +110,7 @@ def load(path: Path) -> tuple[Entry, ...]:
         budgets = section.get("budgets", {})
         if not isinstance(budgets, Mapping) or not budgets:
             raise InputError("expected at least one table [budgets.NAME]")
-        return tuple(_entry(name, table, folder) for name, table in budgets.items())
+        return tuple(_entry(path, name, table) for name, table in budgets.items())
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -136,7 +143,8 @@ def _check_keys(table: Mapping[str, Any], known: Sequence[str]) -> None:
             raise InputError(f"unknown key {key!r}{meant} (known: {', '.join(known)})")
 
 
-def _entry(name: str, table: object, folder: str) -> Entry:
+def _entry(file: Path, name: str, table: object) -> Entry:
+    folder = "" if file.parent == Path() else str(file.parent)
     with about(f"budgets.{name}"):
         if not isinstance(table, Mapping):
             raise InputError(f"expected a table, got {table!r}")
@@ -146,7 +154,7 @@ def _entry(name: str, table: object, folder: str) -> Entry:
         if not isinstance(optional, bool):
             raise InputError(f"optional: expected true or false, got {optional!r}")
         limits = {key: value for key, value in table.items() if key not in _FILE_KEYS}
-        return Entry(name, path, budget_of(limits), optional, folder)
+        return Entry(name, path, budget_of(limits), optional, folder, f"{file}: budgets.{name}")
 
 
 def budget_of(table: Mapping[str, Any]) -> Budget:

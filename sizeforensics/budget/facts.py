@@ -181,7 +181,7 @@ def _total(facts: Facts, _: tuple[str, ...]) -> Reading:
 
 def _growth(facts: Facts, _: tuple[str, ...]) -> Reading:
     if facts.ledger is None:
-        raise InputError("max_growth: expected a baseline to grow from")
+        raise InputError("expected a baseline to grow from")
     before = facts.ledger.before_bytes
     return Reading(facts.nbytes - before, before, tuple(facts.gained()[:TOP]))
 
@@ -190,7 +190,7 @@ def _cause(facts: Facts, of: tuple[str, ...]) -> Reading:
     (cause,) = of
     here = _own(facts, cause)
     if here is None and facts.ledger is None:
-        raise InputError(f"{cause}: only a comparison knows this cause: expected a baseline")
+        raise InputError("expected a baseline: only a comparison knows this cause")
     gained = [part for (name, _), parts in facts.grown.items() if name == cause for part in parts]
     return _larger(facts, cause, here or [], gained)
 

@@ -16,6 +16,10 @@ from sizeforensics.spelling import did_you_mean
 
 LIMITABLE = tuple(dict.fromkeys((*CAUSES, *ROLES)))
 """What ``causes`` may name: every cause of the catalogue and every role of a span."""
+COMPARED = ("carried", "folded", "shape", "unmatched", "densified", "compression")
+"""Causes that only a comparison with a baseline knows."""
+KEYS = ("max_bytes", "max_growth", "causes", "forbid", "tensors", "dtypes", "unexplained")
+"""What a configuration calls the limits."""
 _ARROW = " -> "
 _FORBID = "forbid"
 
@@ -46,15 +50,34 @@ class Rule:
         )
 
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """What a waiver may call it: its key, and what a verdict shows."""
+        return self.key, self.title
+
+    @property
+    def compares(self) -> bool:
+        """Whether it cannot be measured without a baseline."""
+        return self.measure == "growth" or (self.measure == "cause" and self.of[0] in COMPARED)
+
+
 @dataclass(frozen=True, slots=True)
 class Waiver:
-    """A limit that may be crossed until ``expires``, that day included, and who says why."""
+    """A limit that may be crossed until ``expires``, that day included, and who says why.
+
+    Raises InputError where nobody says who or why.
+    """
 
     limit: str
-    """The key of the rule."""
+    """The key of the rule, such as ``max_growth``, or what a verdict calls it: ``growth``."""
     reason: str
     owner: str
     expires: dt.date
+
+    def __post_init__(self) -> None:
+        for key in ("reason", "owner"):
+            if not getattr(self, key).strip():
+                raise InputError(f"{key}: expected a text, got {getattr(self, key)!r}")
 
     def holds(self, today: dt.date) -> bool:
         """Whether it counts on that day."""
@@ -67,7 +90,8 @@ class Budget:
 
     A limit is a number of bytes, a size such as ``"15 MB"`` or a share such as ``"2 %"``, or
     ``{"warn": …, "fail": …}`` of two such; a share is one of the artifact, that of ``growth`` one
-    of the baseline. Raises InputError, with what was probably meant, for a limit nobody can keep.
+    of the baseline. Raises InputError, with what was probably meant, for a limit nobody can keep, and
+    where there is none: a budget that cannot fail is no promise.
     """
 
     total: object = None
@@ -84,18 +108,23 @@ class Budget:
     """Stored bytes of any single tensor whose name matches the pattern."""
     dtypes: object = None
     """The element types that tensors may have."""
-    unexplained: object = 0
-    """Bytes that nothing accounts for."""
+    unexplained: object = None
+    """Bytes that nothing accounts for; none beside other limits that do not say."""
     waivers: Sequence[Waiver] = ()
     rules: tuple[Rule, ...] = field(init=False, repr=False)
     """All of this as rules, in the order in which they are reported."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rules", tuple(self._rules()))
-        keys = [rule.key for rule in self.rules]
+        rules = list(self._rules())
+        if not rules:
+            raise InputError(f"expected a limit, got none (there are {', '.join(KEYS)})")
+        if self.unexplained is None and "unexplained" not in self.causes:
+            rules.append(_plain("unexplained", "cause", ("unexplained",), 0))
+        object.__setattr__(self, "rules", tuple(rules))
+        known = [name for rule in rules for name in rule.names]
         for waiver in self.waivers:
-            if waiver.limit not in keys:
-                meant = did_you_mean(waiver.limit, keys)
+            if waiver.limit not in known:
+                meant = did_you_mean(waiver.limit, known)
                 raise InputError(f"waivers: no limit {waiver.limit!r} to waive{meant}")
 
     def _rules(self) -> Iterator[Rule]:
@@ -116,7 +145,7 @@ class Budget:
             yield _plain(f"tensors.{pattern}", "tensor", (pattern,), value)
         if self.dtypes is not None:
             yield from _dtypes(self.dtypes)
-        if "unexplained" not in self.causes:
+        if self.unexplained is not None:
             yield _plain("unexplained", "cause", ("unexplained",), self.unexplained)
 
 

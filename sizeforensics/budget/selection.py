@@ -9,19 +9,26 @@ from dataclasses import dataclass
 from sizeforensics.budget.config import Entry
 from sizeforensics.budget.rules import Budget
 from sizeforensics.budget.verdict import Verdict
-from sizeforensics.errors import InputError
+from sizeforensics.errors import InputError, about
 from sizeforensics.escape import one_line
 from sizeforensics.spelling import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One file to check against one budget."""
+    """One file to check against the budget of one entry."""
 
-    name: str
+    entry: Entry
     path: str
-    budget: Budget
     baseline: str | None
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    @property
+    def budget(self) -> Budget:
+        return self.entry.budget
 
 
 def select(
@@ -30,8 +37,8 @@ def select(
     """What to check, in the order of the budgets; a budget without a file is a verdict already.
 
     A word is the name of a budget, or a file that one is about; without words all are wanted.
-    ``baseline`` stands in for the configured one. Raises InputError for a word that is neither, and
-    where several files would share a baseline.
+    ``baseline`` stands in for the configured one. Raises InputError for a word that is neither,
+    where a limit lacks its baseline, and where several files would share one.
     """
     chosen: dict[tuple[str, str], Task | Verdict] = {}
     for entry in entries:
@@ -40,6 +47,10 @@ def select(
     if wanted:
         keys = {key for word in wanted for key in _about(word, chosen.values(), entries)}
         chosen = {key: task for key, task in chosen.items() if key in keys}
+    names = {task.name for task in chosen.values()}
+    for entry in entries:
+        if entry.name in names and baseline is None:
+            _check_limits(entry)
     _check_baselines(chosen.values(), baseline)
     return list(chosen.values())
 
@@ -48,10 +59,9 @@ def _tasks(entry: Entry, baseline: str | None) -> list[Task | Verdict]:
     paths = entry.paths()
     if not paths:
         status = "skipped" if entry.optional else "fail"
-        return [Verdict(entry.name, entry.path, status, problem=f"no file matches {one_line(entry.path)}")]
-    return [
-        Task(entry.name, path, entry.budget, baseline or entry.baseline_of(path)) for path in paths
-    ]
+        problem = f"no file matches {one_line(entry.wanted)}"
+        return [Verdict(entry.name, entry.wanted, status, problem=problem)]
+    return [Task(entry, path, baseline or entry.baseline_of(path)) for path in paths]
 
 
 def _about(
@@ -69,6 +79,14 @@ def _about(
     return found
 
 
+def _check_limits(entry: Entry) -> None:
+    if entry.budget.baseline is None:
+        for rule in entry.budget.rules:
+            if rule.compares:
+                with about(entry.place), about(rule.key):
+                    raise InputError("expected a baseline to compare with: the key baseline, or --baseline FILE")
+
+
 def _check_baselines(tasks: Iterable[Task | Verdict], given: str | None) -> None:
     taken: dict[str, str] = {}
     for task in tasks:
@@ -76,7 +94,7 @@ def _check_baselines(tasks: Iterable[Task | Verdict], given: str | None) -> None
             other = taken.setdefault(task.baseline, task.path)
             if other != task.path:
                 cure = "name one budget" if given else "write {name} where their file names differ"
-                raise InputError(
-                    f"{one_line(task.baseline)}: {one_line(other)} and {one_line(task.path)} would share "
-                    f"this baseline: {cure}"
-                )
+                with about("--baseline" if given else task.entry.place), about(task.baseline):
+                    raise InputError(
+                        f"{one_line(other)} and {one_line(task.path)} would share this baseline: {cure}"
+                    )

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from sizeforensics.budget.bounds import Bound, most
 from sizeforensics.budget.facts import TOP, Culprit, Facts, Reading
 from sizeforensics.budget.rules import Budget, Rule, Waiver
+from sizeforensics.errors import about
 
-STATUSES = ("fail", "warn", "waived", "ok", "skipped")
-"""From the one that decides to the ones that do not."""
+STATUSES = ("error", "fail", "warn", "waived", "ok", "skipped")
+"""From the one that decides to the ones that do not; ``error`` is a model that cannot be judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,8 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing fails; what only warns does not."""
-        return self.status != "fail"
+        """Whether it was judged and nothing fails; what only warns does not."""
+        return self.status not in ("error", "fail")
 
     @property
     def decisive(self) -> Outcome | None:
@@ -106,12 +107,11 @@ def worst(statuses: Iterable[str]) -> str:
 def _outcome(
     rule: Rule, waivers: Sequence[Waiver], facts: Facts, today: dt.date
 ) -> Outcome:
-    reading = facts.read(rule.measure, rule.of)
+    with about(rule.key):
+        reading = facts.read(rule.measure, rule.of)
     status, bound = _crossed(rule, reading)
-    waiver = next((waiver for waiver in waivers if waiver.limit == rule.key), None)
-    if status == "ok":
-        waiver = None
-    elif waiver and waiver.holds(today):
+    waiver = None if status == "ok" else _waiver(rule, waivers)
+    if waiver and waiver.holds(today):
         status = "waived"
     limit = most(bound, reading.whole)
     culprits = reading.culprits
@@ -124,6 +124,12 @@ def _outcome(
     return Outcome(
         rule, status, reading.value, bound, limit, culprits, remedies, waiver, reading.problem
     )
+
+
+def _waiver(rule: Rule, waivers: Sequence[Waiver]) -> Waiver | None:
+    """The waiver of a limit; of several, the one that holds longest."""
+    about_it = [waiver for waiver in waivers if waiver.limit in rule.names]
+    return max(about_it, key=lambda waiver: waiver.expires, default=None)
 
 
 def _crossed(rule: Rule, reading: Reading) -> tuple[str, Bound]:

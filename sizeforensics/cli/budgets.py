@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import click
 
 from sizeforensics import terminal
 from sizeforensics.cli import options, output
-from sizeforensics.errors import InputError, Unrecognized
+from sizeforensics.errors import InputError, SourceError, Unrecognized
 from sizeforensics.escape import one_line
 from sizeforensics.limits import Limits
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sizeforensics.budget.selection import Task
     from sizeforensics.budget.starter import Found
 
+_EXIT_CODES = {"fail": 1, "error": 2}
 _SKIPPED_FOLDERS = {"node_modules", "__pycache__", "site-packages", "venv"}
 """Folders whose models are not the project's own; so are those whose names begin with a dot."""
 
@@ -31,7 +32,8 @@ _SKIPPED_FOLDERS = {"node_modules", "__pycache__", "site-packages", "venv"}
         "sizeforensics check dist/yolov5s.onnx --baseline released/yolov5s.onnx",
         "sizeforensics check --format github -o sizes.md      in a workflow",
     )
-    + "\n\nExit codes: 0 every budget is kept, 1 one is not, 2 bad input or usage.",
+    + "\n\nExit codes: 0 every budget is kept, 1 one is not or has no file, 2 bad input or usage: a "
+    "model or baseline that cannot be read is a verdict of its own, beside those of the others.",
 )
 @click.argument("wanted", nargs=-1, metavar="[NAME | FILE]...")
 @click.option("--baseline", type=options.model, metavar="FILE", help="Measure growth from FILE instead.")
@@ -82,25 +84,39 @@ def check(
     if form != "json":
         output.warn([text for verdict in verdicts for text in verdict.warnings])
     if update:
-        _check_baselines(tasks)
-        _write_baselines(tasks, limits, links)
+        baselines = _baselines(tasks, verdicts)
+        _check_baselines(baselines)
+        _write_baselines(baselines, limits, links)
         verdicts = [_judged(task, limits, links) for task in tasks]
-    if not all(verdict.ok for verdict in verdicts):
-        context.exit(1)
+    context.exit(max(_EXIT_CODES.get(verdict.status, 0) for verdict in verdicts))
 
 
 def _judged(
     task: Task | Verdict, limits: Limits, links: str | None, *, may_lack: bool = False
 ) -> Verdict:
-    """The verdict; a baseline that is yet to be written may be lacking."""
+    """The verdict, also where a file cannot be read; a baseline that is yet to be written may be
+    lacking."""
     from sizeforensics import api
     from sizeforensics.budget import Verdict
 
     if isinstance(task, Verdict):
         return task
-    if may_lack and task.baseline is not None and not _exists(task.baseline):
-        problem = f"no baseline yet: {one_line(task.baseline)}"
-        return Verdict(task.name, task.path, "skipped", baseline=task.baseline, problem=problem)
+    try:
+        if task.baseline is not None and not _exists(task.baseline):
+            if may_lack:
+                api.read(task.path, limits, links)
+                problem = f"no baseline yet: {one_line(task.baseline)}"
+                return Verdict(task.name, task.path, "skipped", baseline=task.baseline, problem=problem)
+            raise SourceError(task.baseline, "a baseline (--update writes a first one)", "no such file")
+        return _measured(task, limits, links)
+    except InputError as error:
+        return Verdict(task.name, task.path, "error", baseline=task.baseline, problem=str(error))
+
+
+def _measured(task: Task, limits: Limits, links: str | None) -> Verdict:
+    """The verdict. Raises InputError for a model or baseline that cannot be read."""
+    from sizeforensics import api
+
     inventory = api.read(task.path, limits, links)
     before = api.read(task.baseline, limits, links) if task.baseline is not None else None
     read = [inventory] if before is None else [inventory, before, inventory]
@@ -110,15 +126,29 @@ def _judged(
     return api.judge(inspection, against, task.budget, name=task.name, baseline=task.baseline)
 
 
-def _check_baselines(tasks: Sequence[Task | Verdict]) -> None:
+def _baselines(
+    tasks: Sequence[Task | Verdict], verdicts: Sequence[Verdict]
+) -> dict[str, str]:
+    """Each baseline to write anew, and the model that it is one of; what could not be read is left
+    as it is. Raises InputError where no budget has one."""
+    from sizeforensics.budget import Verdict
+
+    found = {
+        task.baseline: (task.path, verdict.status)
+        for task, verdict in zip(tasks, verdicts, strict=True)
+        if not isinstance(task, Verdict) and task.baseline is not None
+    }
+    if not found:
+        raise InputError("--update: expected a budget with a baseline")
+    return {baseline: path for baseline, (path, status) in found.items() if status != "error"}
+
+
+def _check_baselines(baselines: Iterable[str]) -> None:
     """Refuse baselines that could not be written, or that no snapshot is, before any is written."""
     from sizeforensics import api
     from sizeforensics.report import snapshots
 
-    paths = _baselines(tasks)
-    if not paths:
-        raise InputError("--update: expected a budget with a baseline")
-    for path in paths:
+    for path in baselines:
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -128,22 +158,11 @@ def _check_baselines(tasks: Sequence[Task | Verdict]) -> None:
             raise InputError(f"{one_line(path)}: expected a snapshot to replace, got a model")
 
 
-def _baselines(tasks: Sequence[Task | Verdict]) -> dict[str, str]:
-    """Each baseline, and the model that it is one of."""
-    from sizeforensics.budget import Verdict
-
-    return {
-        task.baseline: task.path
-        for task in tasks
-        if not isinstance(task, Verdict) and task.baseline is not None
-    }
-
-
-def _write_baselines(tasks: Sequence[Task | Verdict], limits: Limits, links: str | None) -> None:
+def _write_baselines(baselines: Mapping[str, str], limits: Limits, links: str | None) -> None:
     from sizeforensics import api
     from sizeforensics.report import snapshots
 
-    for path, model in _baselines(tasks).items():
+    for path, model in baselines.items():
         inventory = api.read(model, limits, links)
         with terminal.progress(output.payload(inventory)) as advance:
             taken = api.take_snapshot(inventory, advance)

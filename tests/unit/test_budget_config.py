@@ -9,7 +9,7 @@ import pytest
 
 from sizeforensics.budget import Verdict, Waiver
 from sizeforensics.budget.config import find, load
-from sizeforensics.budget.selection import select
+from sizeforensics.budget.selection import Task, select
 from sizeforensics.errors import InputError
 
 BUDGET = '[budgets.a]\npath = "a.onnx"\nmax_bytes = 1\n'
@@ -88,6 +88,12 @@ def test_the_folder_s_own_file_is_found(folder):
     assert find() == Path("sizeforensics.toml")
 
 
+def test_a_misspelt_table_of_a_shared_file_is_pointed_out(folder):
+    write("[tool.sizeforensic.budgets.a]\n[tool.setuptools]\n", "pyproject.toml")
+    with pytest.raises(InputError, match=r"pyproject\.toml \(there is \[tool\.sizeforensic\]\); `sizeforensics init`"):
+        find()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -115,8 +121,12 @@ def test_the_folder_s_own_file_is_found(folder):
             "expires: expected a date such as 2030-12-31, got 'soon'",
         ),
         (
-            BUDGET + '[[budgets.a.waivers]]\nlimit = "total"\nreason = "x"\nowner = "y"\nexpires = 2030-01-01\n',
-            "waivers: no limit 'total' to waive",
+            BUDGET + '[[budgets.a.waivers]]\nlimit = "totally"\nreason = "x"\nowner = "y"\nexpires = 2030-01-01\n',
+            "waivers: no limit 'totally' to waive; did you mean 'total'?",
+        ),
+        (
+            BUDGET + '[[budgets.a.waivers]]\nlimit = "total"\nreason = "x"\nowner = " "\nexpires = 2030-01-01\n',
+            "budgets.a: waivers: owner: expected a text, got ' '",
         ),
         ("[budgets.a\n", "expected TOML"),
         ("a = " + "[" * 10_000, "expected TOML"),
@@ -142,50 +152,83 @@ def test_a_file_that_is_no_text(folder):
 
 def test_globs_find_files_in_order(folder):
     touch("dist/b.onnx", "dist/a.onnx", "dist/deep/er/c.onnx", "dist/a.onnx.data", "dist/d.onnx/keep")
-    assert entry('[budgets.a]\npath = "dist/*.onnx"').paths() == ["dist/a.onnx", "dist/b.onnx"]
-    deep = entry('[budgets.a]\npath = "dist/**/*.onnx"').paths()
+    assert entry('[budgets.a]\npath = "dist/*.onnx"\nunexplained = 0').paths() == ["dist/a.onnx", "dist/b.onnx"]
+    deep = entry('[budgets.a]\npath = "dist/**/*.onnx"\nunexplained = 0').paths()
     assert deep == ["dist/a.onnx", "dist/b.onnx", "dist/deep/er/c.onnx"]
 
 
 def test_a_name_with_brackets_is_a_name_when_it_exists(folder):
     touch("a[1].onnx", "a1.onnx")
-    assert entry('[budgets.a]\npath = "a[1].onnx"').paths() == ["a[1].onnx"]
+    assert entry('[budgets.a]\npath = "a[1].onnx"\nunexplained = 0').paths() == ["a[1].onnx"]
     Path("a[1].onnx").unlink()
-    assert entry('[budgets.a]\npath = "a[1].onnx"').paths() == ["a1.onnx"]
+    assert entry('[budgets.a]\npath = "a[1].onnx"\nunexplained = 0').paths() == ["a1.onnx"]
 
 
-def test_a_glob_that_matches_nothing_fails_unless_optional(folder):
-    text = '[budgets.a]\npath = "*.onnx"\n'
-    assert select([entry(text)]) == [Verdict("a", "*.onnx", "fail", problem="no file matches *.onnx")]
+@pytest.mark.parametrize("path", ["*.onnx", "a.onnx", "nowhere/a.onnx"])
+def test_a_path_or_glob_without_a_file_fails_unless_optional(folder, path):
+    text = f'[budgets.a]\npath = "{path}"\nmax_bytes = 1\n'
+    assert select([entry(text)]) == [Verdict("a", path, "fail", problem=f"no file matches {path}")]
     assert not select([entry(text)])[0].ok
     (skipped,) = select([entry(text + "optional = true\n")])
     assert (skipped.status, skipped.ok) == ("skipped", True)
-    (missing,) = select([entry('[budgets.a]\npath = "a.onnx"\noptional = true\n')])
-    assert missing.status == "skipped"
-    # A path that is no pattern is read, and the reader says that it is not there.
-    assert select([entry('[budgets.a]\npath = "a.onnx"\n')])[0].path == "a.onnx"
+
+
+def test_what_is_there_and_no_file_is_for_the_reader_to_refuse(folder):
+    Path("a.onnx").mkdir()
+    Path("b.onnx").symlink_to("nowhere")
+    for name in ("a.onnx", "b.onnx"):
+        (task,) = select([entry(f'[budgets.a]\npath = "{name}"\nmax_bytes = 1\n')])
+        assert isinstance(task, Task)
+
+
+@pytest.mark.parametrize("limits", ["", "baseline = 'b.json'\n", "causes = {}\n", "forbid = []\n", "tensors = {}\n"])
+def test_a_budget_without_a_limit_is_an_error(folder, limits):
+    with pytest.raises(InputError, match=r"^sizeforensics\.toml: budgets\.a: expected a limit, got none"):
+        load(write(f'[budgets.a]\npath = "a.onnx"\n{limits}'))
+    assert entry(f'[budgets.a]\npath = "a.onnx"\n{limits}unexplained = 0\n').budget.rules
+
+
+@pytest.mark.parametrize(
+    ("limit", "key"),
+    [('max_growth = "2 %"', "max_growth"), ("causes = { unmatched = 0 }", "causes.unmatched"),
+     ('forbid = ["folded"]', "forbid.folded")],
+)  # fmt: skip
+def test_a_limit_that_lacks_its_baseline_is_named(folder, limit, key):
+    text = f'[budgets.fine]\npath = "b.onnx"\nmax_bytes = 1\n[budgets.a]\npath = "a.onnx"\n{limit}\n'
+    entries = load(write(text))
+    with pytest.raises(InputError) as caught:
+        select(entries)
+    assert str(caught.value) == (
+        f"sizeforensics.toml: budgets.a: {key}: expected a baseline to compare with: the key baseline, "
+        "or --baseline FILE"
+    )
+    assert select(entries, baseline="old.onnx")
+    assert select(entries, ["fine"])
 
 
 def test_paths_are_relative_to_the_configuration(folder):
     touch("sub/dist/a.onnx")
-    write('[budgets.a]\npath = "dist/*.onnx"\nbaseline = "sizes/{name}.json"\n', "sub/sizeforensics.toml")
+    write('[budgets.a]\npath = "dist/*.onnx"\nbaseline = "sizes/{name}.json"\nmax_growth = 0\n', "sub/sizeforensics.toml")
     (task,) = select(load(Path("sub/sizeforensics.toml")))
     assert (task.path, task.baseline) == ("sub/dist/a.onnx", "sub/sizes/a.onnx.json")
+    Path("sub/dist/a.onnx").unlink()
+    (missing,) = select(load(Path("sub/sizeforensics.toml")), ["sub/dist/*.onnx"])
+    assert (missing.path, missing.problem) == ("sub/dist/*.onnx", "no file matches sub/dist/*.onnx")
 
 
 def test_two_files_do_not_share_a_baseline(folder):
     touch("a.onnx", "b.onnx")
-    with pytest.raises(InputError, match=r"base\.json: a\.onnx and b\.onnx would share this baseline"):
-        select([entry('[budgets.a]\npath = "*.onnx"\nbaseline = "base.json"')])
-    several = [entry('[budgets.a]\npath = "*.onnx"')]
-    with pytest.raises(InputError, match="would share"):
+    with pytest.raises(InputError, match=r"^sizeforensics\.toml: budgets\.a: base\.json: a\.onnx and b\.onnx would share this baseline"):
+        select([entry('[budgets.a]\npath = "*.onnx"\nmax_growth = 0\nbaseline = "base.json"')])
+    several = [entry('[budgets.a]\npath = "*.onnx"\nmax_growth = 0')]
+    with pytest.raises(InputError, match=r"^--baseline: given\.onnx: .* would share"):
         select(several, baseline="given.onnx")
     assert [task.baseline for task in select(several, ["a.onnx"], "given.onnx")] == ["given.onnx"]
 
 
 def test_words_are_names_or_files(folder):
     touch("dist/a.onnx", "dist/b.onnx", "c.pt")
-    entries = load(write('[budgets.all]\npath = "dist/*.onnx"\n[budgets.c]\npath = "c.pt"\n'))
+    entries = load(write('[budgets.all]\npath = "dist/*.onnx"\nmax_bytes = 1\n[budgets.c]\npath = "c.pt"\nmax_bytes = 1\n'))
 
     def chosen(*words):
         return [(task.name, task.path) for task in select(entries, words)]

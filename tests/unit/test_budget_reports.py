@@ -13,6 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from sizeforensics import Budget, Verdict, Waiver, api
+from sizeforensics.escape import one_line
 from sizeforensics.report import marked, verdicts
 from sizeforensics.report.styled import View
 from sizeforensics.report.verdicts import console, markdown, words
@@ -44,7 +45,7 @@ def every_status(text="w"):
         {text: W, f"{text}.copy": W}, path=f"dist/{text}.onnx", others=[(DEBUG_INFO, 50, text), (METADATA, 60, text)]
     )
     waivers = [
-        Waiver("causes.debug-info", f"because {text}", text, DAY),
+        Waiver("causes.debug-info", f"because {text}", text or "w", DAY),
         Waiver("causes.metadata", "over", "bert", dt.date(2030, 1, 1)),
     ]
     return [
@@ -58,6 +59,7 @@ def every_status(text="w"):
         judged(before, name="waived", total=9, waivers=[Waiver("max_bytes", "why", "who", DAY)]),
         Verdict("lost", f"{text}*.onnx", "fail", problem=f"no file matches {text}*.onnx"),
         Verdict("absent", "*.pt", "skipped", problem="no file matches *.pt"),
+        Verdict("unread", f"{text}.pt", "error", problem=f"{one_line(text)}.pt: at 0x0: expected a model"),
     ]  # fmt: skip
 
 
@@ -83,7 +85,9 @@ def test_no_form_carries_what_a_name_could_do(form, name):
 def test_the_headline_counts():
     assert words.headline(every_status()[1:2]) == "1 size budget kept"
     assert words.headline(every_status()[1:4]) == "3 size budgets kept, 1 with a warning"
-    assert words.headline(every_status()) == "2 of 6 size budgets broken: w and lost"
+    assert words.headline(every_status()[5:6]) == "0 size budgets kept, 1 skipped"
+    assert words.headline(every_status()[5:]) == "1 of 2 size budgets not judged: unread"
+    assert words.headline(every_status()) == "2 of 7 size budgets broken: w and lost; 1 not judged: unread"
 
 
 # -- console -----------------------------------------------------------------------------------
@@ -93,17 +97,20 @@ def test_one_line_for_each_budget_then_the_diagnosis():
     told = every_status()
     lines = console.render(told, View()).splitlines()
     assert lines[0].split() == ["verdict", "budget", "file", "limit", "value", "allowed", "top", "causes"]
-    assert [line.split()[:2] for line in lines[1:7]] == [
+    assert [line.split()[:2] for line in lines[1:8]] == [
         ["FAIL", "w"], ["OK", "kept"], ["WARN", "warned"], ["WAIVED", "waived"], ["FAIL", "lost"],
-        ["SKIPPED", "absent"],
+        ["SKIPPED", "absent"], ["ERROR", "unread"],
     ]  # fmt: skip
     # The growth is what decides: the total only warns.
     size = told[0].nbytes
     assert "dist/w.onnx" in lines[1]
     assert f" growth {size - 528:,} B 10 B (2 %) duplicate +512 B (w.copy); " in " ".join(lines[1].split())
     assert "duplicate +512 B (w.copy); metadata +60 B (w); debug-info +50 B (w)" in lines[1]
-    assert lines[8] == "✗ 2 of 6 size budgets broken: w and lost"
-    told_of = "\n".join(lines[9:])
+    # A verdict without a measurement says why in its line and needs no more.
+    assert lines[5].split(maxsplit=3) == ["FAIL", "lost", "w*.onnx", "no file matches w*.onnx"]
+    assert lines[7].split(maxsplit=3) == ["ERROR", "unread", "w.pt", "w.pt: at 0x0: expected a model"]
+    assert lines[9] == f"✗ {words.headline(told)}"
+    told_of = "\n".join(lines[10:])
     assert f"w (dist/w.onnx): 7 of 9 limits broken, 1 waived\n  FAIL growth: {size - 528} B, limit 10 B (2 %), excess {size - 538} B" in told_of
     assert "    Fix: store each tensor once (saves up to 512 B), " in told_of
     assert "  FAIL duplicate: 512 B, limit 0 B, excess 512 B\n    duplicate 512 B (w.copy)\n    Fix: store each tensor once (saves up to 512 B): down to 0 B\n" in told_of
@@ -115,7 +122,7 @@ def test_one_line_for_each_budget_then_the_diagnosis():
     assert "Fix: store 1 float32 tensor as float16 (saves up to 512 B)" not in told_of
     assert "Fix: store 2 float32 tensors as float16 (saves up to 1,024 B): down to 0 B" in told_of
     assert "  WARN total: " in told_of
-    assert "\nlost (w*.onnx): no file matches w*.onnx\n" in f"{told_of}\n"
+    assert "lost" not in told_of
     assert "kept" not in told_of
     assert "absent" not in told_of
 
@@ -141,9 +148,9 @@ def test_json_follows_its_schema_and_documents_every_key(name):
 
 def test_json_has_the_facts():
     document = json.loads(text_of("json", every_status()))
-    assert document["status"] == "fail"
+    assert document["status"] == "error"
     assert [verdict["status"] for verdict in document["budgets"]] == [
-        "fail", "ok", "warn", "waived", "fail", "skipped",
+        "fail", "ok", "warn", "waived", "fail", "skipped", "error",
     ]  # fmt: skip
     first = document["budgets"][0]
     assert (first["baseline"], first["baseline_bytes"]) == ("old.onnx", 528)
@@ -171,8 +178,8 @@ def test_junit_is_xml_whose_counts_are_right(name):
         assert int(level.get("tests")) == len(list(level.iter("testcase")))
         assert int(level.get("failures")) == len(list(level.iter("failure")))
         assert int(level.get("skipped")) == len(list(level.iter("skipped")))
-        assert level.get("errors") == "0"
-    assert (root.get("failures"), root.get("skipped")) == ("7", "3")
+        assert int(level.get("errors")) == len(list(level.iter("error")))
+    assert (root.get("failures"), root.get("errors"), root.get("skipped")) == ("7", "1", "3")
 
 
 def test_junit_says_what_is_to_blame():
@@ -186,6 +193,9 @@ def test_junit_says_what_is_to_blame():
     assert "Fix: store each tensor once" in failure.text
     assert root.find("testsuite[@name='kept (old.onnx)']/testcase/failure") is None
     assert root.find("testsuite[@name='lost (w*.onnx)']/testcase/failure").get("message") == "no file matches w*.onnx"
+    assert root.find("testsuite[@name='unread (w.pt)']/testcase/error").attrib == {
+        "message": "w.pt: at 0x0: expected a model", "type": "error",
+    }  # fmt: skip
     assert "WARN total" in root.find("testsuite[@name='warned (old.onnx)']//system-out").text
 
 
@@ -213,7 +223,7 @@ def test_github_gets_commands_of_ours_only(name):
     commands = list(parsed(text_of("github", every_status(name))))
     assert [command for command, *_ in commands] == [
         "error", "error", "error", "error", "error", "error", "warning", "notice", "warning", "notice",
-        "error", "notice",
+        "error", "error", "notice",
     ]  # fmt: skip
 
 
@@ -238,10 +248,11 @@ def test_github_escapes_what_its_runner_would_read():
 
 def test_markdown_has_the_marker_the_table_and_the_fix():
     text = text_of("markdown", every_status())
-    assert text.startswith(f"{markdown.MARKER}\n\n## ❌ ")
+    assert text.startswith(f"{markdown.MARKER}\n\n## ⛔ ")
+    assert text_of("markdown", every_status()[:6]).startswith(f"{markdown.MARKER}\n\n## ❌ ")
     page = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
     rows = [re.findall("<td[^>]*>(.*?)</td>", row) for row in page.split("<tr>")[2:]]
-    assert [row[0] for row in rows] == ["❌ fail", "✅ ok", "⚠️ warn", "⏸️ waived", "❌ fail", "⏭️ skipped"]
+    assert [row[0] for row in rows] == ["❌ fail", "✅ ok", "⚠️ warn", "⏸️ waived", "❌ fail", "⏭️ skipped", "⛔ error"]
     assert all(len(row) == 7 for row in rows)
     assert "<strong>Fix:</strong> store each tensor once" in page
     assert "Waived until 2030-06-15" in page

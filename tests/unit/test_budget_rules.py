@@ -74,10 +74,16 @@ def test_what_is_no_limit(value):
 
 
 def test_nothing_unexplained_unless_stated():
-    assert rules() == {"unexplained": rules(unexplained=0)["unexplained"]}
-    assert rules()["unexplained"].threshold == Threshold(fail=0)
+    assert rules(total=1)["unexplained"] == rules(unexplained=0)["unexplained"]
+    assert rules(total=1)["unexplained"].threshold == Threshold(fail=0)
     assert rules(unexplained="1 kB")["unexplained"].threshold == Threshold(fail=1000)
     assert list(rules(causes={"unexplained": 5})) == ["causes.unexplained"]
+
+
+@pytest.mark.parametrize("limits", [{}, {"baseline": "b.json"}, {"causes": {}, "forbid": [], "tensors": {}}], ids=str)
+def test_a_budget_that_cannot_fail_is_an_error(limits):
+    with pytest.raises(InputError, match=r"^expected a limit, got none \(there are max_bytes, max_growth, "):
+        Budget(**limits)
 
 
 def test_every_limit_is_a_rule_in_this_order():
@@ -148,6 +154,21 @@ def test_a_waiver_is_of_a_limit_that_exists():
     waiver = Waiver("max_byte", "release", "anna", DAY)
     with pytest.raises(InputError, match="no limit 'max_byte' to waive; did you mean 'max_bytes'"):
         Budget(total=1, waivers=[waiver])
+
+
+@pytest.mark.parametrize("limit", ["max_growth", "growth", "causes.debug-info", "debug-info", "tensors.head.*", "tensor head.*",
+                                   "dtypes", "element types", "forbid.float16 -> float32", "dtype float16 -> float32"])  # fmt: skip
+def test_a_waiver_calls_a_limit_by_its_key_or_as_a_verdict_does(limit):
+    Budget(
+        growth=1, causes={"debug-info": 0}, tensors={"head.*": 9}, dtypes=["float16"], forbid=["float16 -> float32"],
+        waivers=[Waiver(limit, "release", "anna", DAY)],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("reason", "owner", "key"), [("", "anna", "reason"), ("why", " ", "owner")])
+def test_a_waiver_is_someone_s_for_a_reason(reason, owner, key):
+    with pytest.raises(InputError, match=f"^{key}: expected a text"):
+        Waiver("max_bytes", reason, owner, DAY)
 
 
 def test_a_waiver_holds_to_the_end_of_its_day():

@@ -265,6 +265,13 @@ def test_a_waiver_counts_until_it_expires(today, status):
     assert told.ok == (status == "waived")
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_waivers_the_one_that_holds_counts(order):
+    both = [Waiver("max_bytes", "then", "anna", DAY - dt.timedelta(days=9)), Waiver("total", "now", "bert", DAY)]
+    told = verdict(artifact({"w": W}), total=1, waivers=both[::order])
+    assert (told.status, told.outcomes[0].waiver.owner) == ("waived", "bert")
+
+
 def test_a_waiver_of_one_limit_excuses_no_other():
     waiver = Waiver("max_bytes", "a release", "anna", DAY)
     told = verdict(artifact({"w": W}), total=1, causes={"container": 15}, waivers=[waiver])

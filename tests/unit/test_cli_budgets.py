@@ -102,12 +102,65 @@ def test_a_broken_model_is_bad_input(project, capsys):
     configure(BROKEN)
     Path("dist/tied.pt").write_bytes(b"PK\x03\x04 and no more")
     assert cli.run(["check", "checkpoint"]) == 2
-    assert capsys.readouterr().err.startswith("error: dist/tied.pt: at 0x")
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.splitlines()[1].split()[:5] == ["ERROR", "checkpoint", "dist/tied.pt", "dist/tied.pt:", "at"]
+    assert out.splitlines()[-1] == "✗ 1 of 1 size budget not judged: checkpoint"
+
+
+MIXED = BROKEN + """
+[budgets.unread]
+path = "dist/cut.onnx"
+max_bytes = 1
+[budgets.unbuilt]
+path = "dist/nowhere.onnx"
+max_bytes = 1
+[budgets.compared]
+path = "dist/tied.pt"
+max_growth = 0
+baseline = "sizes/none.json"
+"""
+REASON = "dist/cut.onnx: at 0x13: expected 175,060 bytes of field 7, got the end of the file after 4,977"
+
+
+def test_one_unreadable_model_hides_no_other_verdict(project, capsys):
+    configure(MIXED)
+    Path("dist/cut.onnx").write_bytes((MODELS / "tied-legacy.onnx").read_bytes()[:5000])
+    told = {}
+    for form in ("table", "json", "markdown", "junit", "github"):
+        assert cli.run(["check", "--format", form]) == 2
+        told[form], err = capsys.readouterr()
+        assert err == ""
+        assert told[form].count(REASON) == 1
+        for name in ("export", "unread", "unbuilt", "compared"):
+            assert name in told[form]
+    statuses = {one["budget"]: one["status"] for one in json.loads(told["json"])["budgets"]}
+    assert statuses == {
+        "export": "fail", "checkpoint": "ok", "unread": "error", "unbuilt": "fail", "compared": "error",
+    }  # fmt: skip
+    root = ET.fromstring(told["junit"].encode())
+    assert next((error.get("message"), error.get("type")) for error in root.iter("error")) == (REASON, "error")
+    assert told["github"].splitlines()[1] == f"::error file=dist/cut.onnx,title=size budget unread::{REASON}"
+    # Nothing broken counts less than something unreadable.
+    assert cli.run(["check", "export", "unbuilt"]) == 1
+    assert cli.run(["check", "checkpoint", "unread"]) == 2
+
+
+def test_an_update_leaves_alone_what_could_not_be_read(project, capsys):
+    text = MIXED.replace('"dist/cut.onnx"', '"dist/cut.onnx"\nbaseline = "sizes/cut.json"')
+    configure(text.replace('baseline = "dist/tied.pt"', 'baseline = "sizes/export.json"'))
+    Path("dist/cut.onnx").write_bytes((MODELS / "tied-legacy.onnx").read_bytes()[:5000])
+    assert cli.run(["check", "--update"]) == 2
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert [line.split()[0] for line in out.splitlines()[1:6]] == ["SKIPPED", "OK", "ERROR", "FAIL", "SKIPPED"]
+    assert sorted(path.name for path in Path("sizes").iterdir()) == ["export.json", "none.json"]
+    assert cli.run(["check", "compared"]) == 0
 
 
 def test_bytes_that_were_not_there_to_be_counted_are_warned_of(project, capsys):
     shutil.copy(MODELS / "yolov5-micro-dynamo.onnx", "dist")
-    configure('[budgets.a]\npath = "dist/yolov5-micro-dynamo.onnx"\n')
+    configure('[budgets.a]\npath = "dist/yolov5-micro-dynamo.onnx"\nunexplained = 0\n')
     assert cli.run(["check"]) == 0
     err = capsys.readouterr().err
     assert err.startswith("warning: dist/yolov5-micro-dynamo.onnx: external data not read: ")
@@ -119,7 +172,7 @@ def test_bytes_that_were_not_there_to_be_counted_are_warned_of(project, capsys):
 
 def test_another_configuration(project, capsys):
     Path("conf").mkdir()
-    Path("conf/size.toml").write_text('[budgets.a]\npath = "../dist/tied.pt"\n', encoding="utf-8")
+    Path("conf/size.toml").write_text('[budgets.a]\npath = "../dist/tied.pt"\nunexplained = 0\n', encoding="utf-8")
     assert cli.run(["check", "--config", "conf/size.toml"]) == 0
     assert "conf/../dist/tied.pt" in capsys.readouterr().out
 

@@ -10,9 +10,8 @@ from sizeforensics.report import styled
 from sizeforensics.report.styled import Line, View
 from sizeforensics.report.verdicts import words
 
-_STYLES = {"fail": styled.GREW, "warn": styled.GREW, "ok": styled.SHRANK}
+_STYLES = {"error": styled.GREW, "fail": styled.GREW, "warn": styled.GREW, "ok": styled.SHRANK}
 _HEADER = ["verdict", "budget", "file", "limit", "value", "allowed", "top causes"]
-_SHOWN = ("fail", "warn", "waived")
 
 
 def render(verdicts: Sequence[Verdict], view: View) -> str:
@@ -26,7 +25,7 @@ def render(verdicts: Sequence[Verdict], view: View) -> str:
     head = f"{styled.mark(good, view)} {words.headline(verdicts)}"
     body: list[Line] = [*table, [], [(head, styled.STRONG)]]
     for verdict in verdicts:
-        if verdict.status in _SHOWN:
+        if verdict.broken:
             body += [[], *([(visible(text), "")] for text in words.diagnosis(verdict))]
     return styled.render(body, view)
 

@@ -40,10 +40,12 @@ def _suite(verdict: Verdict) -> Element:
     cases = [_case(verdict, outcome) for outcome in verdict.outcomes]
     if not cases:
         cases = [_missing(verdict)]
-    count = {kind: sum(case.find(kind) is not None for case in cases) for kind in ("failure", "skipped")}
+    count = {
+        kind: str(sum(case.find(kind) is not None for case in cases)) for kind in ("failure", "error", "skipped")
+    }
     suite = Element("testsuite", {
         "name": _text(words.subject(verdict)), "tests": str(len(cases)),
-        "failures": str(count["failure"]), "errors": "0", "skipped": str(count["skipped"]),
+        "failures": count["failure"], "errors": count["error"], "skipped": count["skipped"],
     })  # fmt: skip
     suite.extend(cases)
     return suite
@@ -65,8 +67,9 @@ def _case(verdict: Verdict, outcome: Outcome) -> Element:
 
 def _missing(verdict: Verdict) -> Element:
     case = _named(verdict, verdict.path)
-    kind = "skipped" if verdict.ok else "failure"
-    _add(case, kind, "", message=verdict.problem)
+    kind = {"error": "error", "fail": "failure"}.get(verdict.status, "skipped")
+    kinds = {} if kind == "skipped" else {"type": verdict.status}
+    _add(case, kind, "", message=verdict.problem, **kinds)
     return case
 
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sizeforensics.budget.facts import Culprit
-from sizeforensics.budget.verdict import Outcome, Verdict
+from sizeforensics.budget.verdict import Outcome, Verdict, worst
 from sizeforensics.report.marked import code, details, fitted, prose, table
 from sizeforensics.report.verdicts import words
 from sizeforensics.units import format_bytes, signed_bytes
 
 MARKER = "<!-- sizeforensics check -->"
 """By which a bot finds its comment again."""
-_MARKS = {"fail": "❌", "warn": "⚠️", "waived": "⏸️", "ok": "✅", "skipped": "⏭️"}
+_MARKS = {"error": "⛔", "fail": "❌", "warn": "⚠️", "waived": "⏸️", "ok": "✅", "skipped": "⏭️"}
 _MAX_LINES = 100
 
 
 def render(verdicts: Sequence[Verdict]) -> str:
     """The comment, newline at the end."""
     names = [name for verdict in verdicts for name in (verdict.name, verdict.path)]
-    mark = _MARKS["ok" if all(verdict.ok for verdict in verdicts) else "fail"]
+    worse = worst(verdict.status for verdict in verdicts if not verdict.ok)
+    mark = _MARKS[worse]
     parts = [MARKER, f"## {mark} {prose(words.headline(verdicts), names)}"]
-    broken = [verdict for verdict in verdicts if verdict.broken or not verdict.ok]
+    broken = [verdict for verdict in verdicts if verdict.broken]
     return fitted(parts, [_table(verdicts), *map(_diagnosis, broken)])
 
 
@@ -35,10 +36,10 @@ def _table(verdicts: Sequence[Verdict]) -> str:
 def _row(verdict: Verdict) -> list[str]:
     line = words.line(verdict)
     outcome = verdict.decisive
-    causes = ", ".join(map(_culprit, outcome.culprits)) if outcome else ""
+    causes = ", ".join(map(_culprit, outcome.culprits)) if outcome else code(verdict.problem, 400)
     return [
         f"{_MARKS[line.status]} {line.status}", code(line.budget) if line.budget else "",
-        code(line.path), code(line.limit), line.value, line.allowed, causes,
+        code(line.path), code(line.limit) if line.limit else "", line.value, line.allowed, causes,
     ]  # fmt: skip
 
 
@@ -48,8 +49,6 @@ def _culprit(one: Culprit) -> str:
 
 
 def _diagnosis(verdict: Verdict) -> str:
-    if verdict.problem:
-        return f"**{code(words.subject(verdict))}**: {code(verdict.problem)}"
     blocks = "\n".join(map(_outcome, verdict.broken))
     return f"**{code(words.subject(verdict))}**\n\n{details(words.broken(verdict), blocks)}"
 

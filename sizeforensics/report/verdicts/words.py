@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from sizeforensics.budget.bounds import format_bound
@@ -33,10 +34,11 @@ class Line(NamedTuple):
 
 
 def line(verdict: Verdict) -> Line:
-    """The verdict with the limit that decides it, and the causes with most bytes."""
+    """The verdict with the limit that decides it, and the causes with most bytes; or why there is
+    none."""
     outcome = verdict.decisive
     if outcome is None:
-        return Line(verdict.status, verdict.name, verdict.path, verdict.problem, "", "", ())
+        return Line(verdict.status, verdict.name, verdict.path, "", "", "", (verdict.problem,))
     return Line(
         verdict.status, verdict.name, verdict.path, outcome.rule.title,
         format_bytes(outcome.value), allowed(outcome), tuple(map(culprit, outcome.culprits)),
@@ -45,14 +47,29 @@ def line(verdict: Verdict) -> Line:
 
 def headline(verdicts: Sequence[Verdict]) -> str:
     """How many budgets are kept, and which ones are not."""
-    failing = [verdict for verdict in verdicts if not verdict.ok]
-    if not failing:
-        warned = sum(verdict.status == "warn" for verdict in verdicts)
-        kept = f"{counted(len(verdicts), 'size budget')} kept"
-        return f"{kept}, {warned:,} with a warning" if warned else kept
-    names = list(dict.fromkeys(title(verdict) for verdict in failing))
-    shown = joined(names[:5] + ([f"{len(names) - 5:,} more"] if len(names) > 5 else []))
-    return f"{len(failing):,} of {counted(len(verdicts), 'size budget')} broken: {shown}"
+    by_status: dict[str, list[Verdict]] = defaultdict(list)
+    for verdict in verdicts:
+        by_status[verdict.status].append(verdict)
+    bad = []
+    whole = f" of {counted(len(verdicts), 'size budget')}"
+    for status, what in (("fail", "broken"), ("error", "not judged")):
+        if by_status[status]:
+            bad.append(f"{len(by_status[status]):,}{whole} {what}: {_titles(by_status[status])}")
+            whole = ""
+    if bad:
+        return "; ".join(bad)
+    skipped, warned = len(by_status["skipped"]), len(by_status["warn"])
+    good = [f"{counted(len(verdicts) - skipped, 'size budget')} kept"]
+    if warned:
+        good.append(f"{warned:,} with a warning")
+    if skipped:
+        good.append(f"{skipped:,} skipped")
+    return ", ".join(good)
+
+
+def _titles(verdicts: Iterable[Verdict]) -> str:
+    names = list(dict.fromkeys(map(title, verdicts)))
+    return joined(names[:5] + ([f"{len(names) - 5:,} more"] if len(names) > 5 else []))
 
 
 def title(verdict: Verdict) -> str:
