@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sizeforensics import collector
 from sizeforensics.budget import Budget, Verdict
-from sizeforensics.escape import visible
+from sizeforensics.errors import InputError
+from sizeforensics.escape import one_line, visible
 from sizeforensics.findings import Finding
 from sizeforensics.fingerprints import Advance, silent
 from sizeforensics.frames import flat_cause, flat_pair, flat_row, frame
@@ -46,20 +47,23 @@ NOTEBOOK_ROWS = 20
 def inspect(
     model: PathLike | Live,
     *,
+    name: str | None = None,
     limits: Limits = DEFAULT_LIMITS,
     follow_links: PathLike | None = None,
     advance: Advance = silent,
 ) -> Inspection:
     """Everything that ``model`` contains, to the byte.
 
-    A model is the path of a file, or a ``torch.nn.Module``, a state dict or an exported program in
-    memory, which is counted as torch would save it (``sizeforensics[torch]``).
+    A model is the path of a file, or in memory a ``torch.nn.Module``, a state dict, a checkpoint of
+    such things or an exported program, which is counted as torch would save it
+    (``sizeforensics[torch]``): into a buffer, or with ``name`` into a file that is called so, whose
+    stem torch puts into the name of every record.
     ``limits`` bounds what a hostile file can cost. Files beside the model may be symbolic links into
     the directory ``follow_links``, such as the cache of the Hugging Face hub. ``advance`` is called
     with the number of payload bytes done since the last call. Raises InputError when the file cannot
     be read or contradicts its format.
     """
-    return look_into(read(model, limits, follow_links), advance)
+    return look_into(read(model, limits, follow_links, name), advance)
 
 
 def diff(
@@ -120,15 +124,18 @@ def judge(
 
 
 def read(
-    model: PathLike | Live, limits: Limits = DEFAULT_LIMITS, follow_links: PathLike | None = None
-) -> Inventory:
+    model: PathLike | Live, limits: Limits = DEFAULT_LIMITS, follow_links: PathLike | None = None,
+    name: str | None = None,
+) -> Inventory:  # fmt: skip
     """The inventory alone, for ``look_into`` and ``compare``; arguments as of ``inspect``."""
     from sizeforensics import formats
 
     if not isinstance(model, str | os.PathLike):
         from sizeforensics import live
 
-        return formats.read_source(live.saved(model), limits)
+        return formats.read_source(live.saved(model, name), limits)
+    if name is not None:
+        raise InputError(f"{one_line(os.fspath(model))}: is called so: name is for models in memory")
     return formats.read(os.fspath(model), limits, None if follow_links is None else os.fspath(follow_links))
 
 

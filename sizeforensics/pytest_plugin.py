@@ -51,8 +51,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def size_budget(request: pytest.FixtureRequest) -> Callable[..., Verdict]:
     """Check a model against limits: ``size_budget("model.onnx", max_bytes="15 MB")``.
 
-    The keys are those of a budget in the configuration, markers of the test give defaults. Fails
-    the test with a diagnosis when a limit is broken, warns where that is all a limit asks for, and
+    The keys are those of a budget in the configuration, markers of the test give defaults. A model
+    in memory may have the ``name`` of the file it would be saved to, as of ``inspect``. Fails the
+    test with a diagnosis when a limit is broken, warns where that is all a limit asks for, and
     returns the verdict.
     """
     defaults: dict[str, Any] = {}
@@ -101,8 +102,12 @@ def _check(model: Any, limits: Mapping[str, Any], *, pytrace: bool = True) -> Ve
     from sizeforensics.errors import InputError
 
     problem = ""
+    keys = dict(limits)
+    name = keys.pop("name", None)
     try:
-        verdict = api.check(model, budget_of(limits))
+        budget = budget_of(keys)
+        inspection = model if isinstance(model, api.Inspection) else api.inspect(model, name=name)
+        verdict = api.check(inspection, budget)
     except InputError as error:
         problem = str(error)
     if problem:  # outside of the handler, so that our own frames are not shown

@@ -99,6 +99,10 @@ def test_models_in_memory_and_snapshots_are_models_too(project):
             assert verdict.nbytes == (tmp_path / "archive.pt").stat().st_size
             sf.inspect(tmp_path / "archive.pt").save_snapshot(tmp_path / "base.json")
             size_budget(module.state_dict(), max_growth=0, baseline=tmp_path / "base.json")
+            torch.save(module.state_dict(), tmp_path / "a-longer-name.pt")
+            named = size_budget(module.state_dict(), name="a-longer-name.pt", max_growth=0, baseline=tmp_path / "a-longer-name.pt")
+            assert (named.path, named.nbytes) == ("a-longer-name.pt", (tmp_path / "a-longer-name.pt").stat().st_size)
+            size_budget({"model": module.state_dict(), "epoch": 3}, max_bytes="20 kB")
             size_budget(module.state_dict() | {"copy": module.weight.detach().clone()},
                         max_growth="1 %", baseline=tmp_path / "base.json")
     """)  # fmt: skip

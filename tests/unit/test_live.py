@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,10 +37,31 @@ def exported() -> torch.export.ExportedProgram:
     return torch.export.export(net(), (torch.zeros(1, 3, 8, 8),))
 
 
+def trained():
+    """A checkpoint as training scripts write it."""
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    return {"epoch": 3, "model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": 0.5, "names": ["a"]}
+
+
+def cyclic():
+    value = {"more": [1, {"w": torch.ones(3)}]}
+    value["self"] = value
+    return value
+
+
 MODELS = {
     "module": (net, torch.save),
     "state dict": (lambda: net().state_dict(), torch.save),
     "plain state dict": (lambda: {"w": torch.ones(3, 4), "_extra_state": 1}, torch.save),
+    "checkpoint": (trained, torch.save),
+    "checkpoint with a module": (lambda: {"model": net(), "epoch": 3}, torch.save),
+    "list of layers": (lambda: [torch.ones(3), (torch.zeros(2), {"b": torch.ones(1)})], torch.save),
+    "numbered": (lambda: {1: torch.ones(2), 2: torch.ones(3)}, torch.save),
+    "cyclic": (cyclic, torch.save),
+    "bare tensor": (lambda: torch.arange(6.0).reshape(2, 3).t(), torch.save),
     "scripted module": (lambda: torch.jit.script(net()), torch.jit.save),
     "exported program": (exported, torch.export.save),
 }
@@ -54,18 +77,42 @@ def facts(inventory):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("kind", MODELS)
-def test_a_live_model_is_what_torch_writes(kind, tmp_path, monkeypatch):
+def test_a_live_model_is_what_torch_writes_into_a_buffer(kind):
     make, save = MODELS[kind]
     model = make()
-    # An archive is named after its file, and what torch writes into memory is called so.
+    buffer = io.BytesIO()
+    save(model, buffer)
+    source = live.saved(model)
+    assert source.array(0, source.size).tobytes() == buffer.getvalue()
+    assert sf.inspect(model).bytes == len(buffer.getvalue())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("stem", ["yolov5s", "archive", "a-much-longer-name.v1.2", "kürzer"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_with_its_name_it_is_what_torch_writes_to_a_file(kind, stem, tmp_path, monkeypatch):
+    make, save = MODELS[kind]
+    model = make()
     monkeypatch.chdir(tmp_path)
-    save(model, "archive.pt2" if kind == "exported program" else "archive.pt")
-    (path,) = tmp_path.iterdir()
-    written = facts(formats.read(str(path)))
-    assert facts(sf.inspect(model).inventory) == written
-    diff = sf.diff(model, path)
-    assert diff.before_bytes == diff.after_bytes == path.stat().st_size
-    assert not any(row.delta_bytes for row in diff.rows)
+    name = f"{stem}.pt2" if kind == "exported program" else f"{stem}.pt"
+    save(model, name)
+    source = live.saved(model, f"dist/{name}")
+    assert source.array(0, source.size).tobytes() == Path(name).read_bytes()
+    inspection = sf.inspect(model, name=name)
+    assert inspection.path == name
+    assert facts(inspection.inventory) == facts(formats.read(name))
+    assert list(Path().iterdir()) == [Path(name)]
+    if stem == "archive":
+        diff = sf.diff(model, name)
+        assert diff.before_bytes == diff.after_bytes == Path(name).stat().st_size
+        assert not any(row.delta_bytes for row in diff.rows)
+
+
+def test_the_name_costs_bytes_in_every_record():
+    sizes = [sf.inspect(net(), name=f"{'n' * length}.pt").bytes for length in (1, 100)]
+    assert sizes[1] - sizes[0] >= 99 * len(net().state_dict())
+    with pytest.raises(sf.errors.InputError, match=r"^model\.pt: is called so: name is for models in memory"):
+        sf.inspect("model.pt", name="other.pt")
 
 
 def test_a_live_model_is_named_after_its_class():
@@ -84,7 +131,7 @@ def test_half_a_module_is_told_from_the_whole():
     assert dtype.evidence.proved == dtype.delta_bytes
 
 
-@pytest.mark.parametrize("value", [None, 3, b"model.pt", ["a"], {}, {"a": 1}, {1: torch.ones(2)}, torch.ones(2)])
+@pytest.mark.parametrize("value", [None, 3, b"model.pt", ["a"], {}, {"a": 1}, [{"a": [1]}], object()], ids=lambda value: type(value).__name__)
 def test_what_is_no_model_is_refused_in_one_line(value):
     with pytest.raises(sf.errors.InputError) as refused:
         sf.inspect(value)
