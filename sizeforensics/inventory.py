@@ -178,7 +178,8 @@ class Nodes:
 class Quantization(NamedTuple):
     """A tensor whose elements ``q`` stand for ``scale * (q - zero point)``, as the file says.
 
-    All but ``numbers`` are indices into ``Inventory.tensors``.
+    Tensors are indices into ``Inventory.tensors``. A scale that is neither a tensor nor a number is
+    one that the file does not say.
     """
 
     tensor: int
@@ -186,8 +187,18 @@ class Quantization(NamedTuple):
     zero_point: int | None
     factor: int | None = None
     """One more scale, by which ``scale`` is multiplied: a bias has those of input and weight."""
-    numbers: tuple[float, int] | None = None
-    """Scale and zero point where the file says them outside of tensors."""
+    step: float | None = None
+    """The scale where it is no tensor."""
+    zero: int = 0
+    """The zero point where it is no tensor."""
+    axes: tuple[int, ...] | None = None
+    """The axes of the tensor along which those of the scale count; None where shapes have to tell."""
+    block: int | None = None
+    """Elements that share a scale along an axis that has fewer scales than elements."""
+    groups: int | None = None
+    """A tensor that says which scale each element along that axis has, where blocks do not."""
+    width: int | None = None
+    """Elements of the last axis that stand for anything, where the rest fills up the last block."""
 
 
 @dataclass(frozen=True, slots=True)

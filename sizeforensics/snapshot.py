@@ -198,13 +198,9 @@ def _readers(inventory: Inventory) -> dict[str, list[str]]:
 
 
 def _quantization(link: Quantization) -> dict[str, Any]:
-    indices = {
-        "tensor": link.tensor, "scale": link.scale, "zero_point": link.zero_point,
-        "factor": link.factor,
-    }  # fmt: skip
-    said: dict[str, Any] = {key: index for key, index in indices.items() if index is not None}
-    if link.numbers is not None:
-        said["step"], said["zero"] = link.numbers
+    said = {key: value for key, value in link._asdict().items() if value is not None}
+    if not link.zero:
+        del said["zero"]
     return said
 
 

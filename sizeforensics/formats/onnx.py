@@ -11,8 +11,10 @@ import numpy.typing as npt
 from sizeforensics.errors import Corrupt, Truncated
 from sizeforensics.formats.encodings.protobuf_scalars import LEN
 from sizeforensics.formats.encodings.protobuf_wire import peek
+from sizeforensics.formats.onnx_parts.onnx_edges import Edges
 from sizeforensics.formats.onnx_parts.onnx_messages import Messages
-from sizeforensics.formats.onnx_parts.onnx_quantization import quantizations
+from sizeforensics.formats.onnx_parts.onnx_packed import unpacked
+from sizeforensics.formats.onnx_parts.onnx_quantization import marked, quantizations
 from sizeforensics.formats.onnx_parts.onnx_schema import QUANTIZATION_INPUTS, TABLES, TAGS
 from sizeforensics.formats.onnx_parts.onnx_storages import Shelf
 from sizeforensics.formats.onnx_parts.onnx_walk import Warnings
@@ -67,15 +69,18 @@ def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     _assign_uses(messages, nodes)
 
     shelf = Shelf(source, messages.owners, notes, limits)
-    tensors = messages.tensors
-    for at in sorted(range(len(tensors)), key=lambda at: tensors[at].head):
-        shelf.place(tensors[at], messages.tensor_owners[at])
+    declared = messages.tensors
+    for at in sorted(range(len(declared)), key=lambda at: declared[at].head):
+        shelf.place(declared[at], messages.tensor_owners[at])
     sidecars, placed = shelf.finish()
+    edges = Edges(nodes, placed)
+    links = quantizations(edges, messages.integers)
+    tensors = marked(unpacked(edges, messages.integers), links)
     unclaimed = messages.owners.add("unclaimed", "unclaimed")
     model = File(source.path, messages.sink.finish(source.size, unclaimed))
     return Inventory(
         source.path, "onnx", (model, *sidecars), messages.owners, tuple(shelf.storages),
-        tuple(placed), nodes, quantizations=quantizations(nodes, placed),
+        tuple(tensors), nodes, quantizations=links,
         metadata=_metadata(messages), warnings=notes.lines(),
     )  # fmt: skip
 

@@ -291,12 +291,13 @@ class _Reader:
             found = {key: row.integer(key) for key in _LINKS if row.has(key)}
             if any(index >= tensors for index in found.values()):
                 raise row.wrong("tensor", f"tensors below {tensors:,}", "a larger number")
-            numbers = None
-            if row.has("step"):
-                numbers = (row.number("step") or 0.0, row.integer("zero", 0, least=-MOST))
             yield Quantization(
                 row.integer("tensor"), found.get("scale"), found.get("zero_point"),
-                found.get("factor"), numbers,
+                found.get("factor"), row.number("step"), row.integer("zero", 0, least=-MOST),
+                row.integers("axes", _MOST_AXES) if row.has("axes") else None,
+                row.integer("block", least=1) if row.has("block") else None,
+                found.get("groups"),
+                row.integer("width", least=1) if row.has("width") else None,
             )  # fmt: skip
 
     def _records(self) -> Iterator[Record]:
@@ -311,7 +312,9 @@ class _Reader:
             )  # fmt: skip
 
 
-_LINKS = ("tensor", "scale", "zero_point", "factor")
+_LINKS = ("tensor", "scale", "zero_point", "factor", "groups")
+_MOST_AXES = 64
+"""Axes along which a scale counts; no format has tensors of more."""
 
 _PARTS = {
     "scale": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var",

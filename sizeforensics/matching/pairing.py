@@ -103,15 +103,21 @@ class Pairing:
         return unit.index in self.free[unit.side]
 
     def pair(
-        self, one: Unit, other: Unit, evidence: str, how: str, difference: float = 0.0
+        self, one: Unit, other: Unit, evidence: str, how: str, difference: float = 0.0,
+        *, elements: int | None = None,
     ) -> None:
-        """Match two free units of different sides, in whatever order they are given."""
+        """Match two free units of different sides, in whatever order they are given.
+
+        ``elements`` is their number where one of the units has more that nothing corresponds to.
+        """
         before, after = (one, other) if one.side == 0 else (other, one)
         del self.free[0][before.index]
         del self.free[1][after.index]
         self.matched[0].add(before.index)
         self.matched[1].add(after.index)
-        self.matches.append(Match(before.index, after.index, evidence, how, difference))
+        self.matches.append(
+            Match(before.index, after.index, evidence, how, difference, elements)
+        )
 
     def slices(self, parts: Sequence[tuple[Unit, Unit, int, str]]) -> None:
         """Match slices of free units: (one, other, elements, how) for each run they share."""

@@ -1,262 +1,158 @@
 """Tier 6: integers that stand for the other side's floats within half a step of a scale.
 
 Where the file says which scale and zero point belong to a tensor, they have to put every element
-within half a step (``stored_scales``); nothing else is tried.
+within half a step (``spreads``); nothing else is tried.
 
-Where it does not, as behind a MatMulInteger, whose scale is one more factor of a product, each
-element bounds the scale from both sides (``|w - s (q - z)| <= s / 2`` unless it was clamped), and
-whether any scale satisfies all of them is a question with an exact answer. It is proved when a scale
-that all elements allow is stored beside the tensor; without one it is inferred.
+Where it does not say the scale, it is asked whether any scale allows every element
+(``scale_bounds``). It is proved when such a scale is stored beside the tensor; without one it is
+inferred.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import permutations
-from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sizeforensics.content import packed
 from sizeforensics.dtypes import elements
-from sizeforensics.inventory import Inventory
-from sizeforensics.matching.batch_norms import ROUNDOFF
+from sizeforensics.matching.batch_norms import ROUNDOFF, Array, array_of
+from sizeforensics.matching.likeness import Likeness
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.stored_scales import (
+from sizeforensics.matching.scale_bounds import Fit, fit
+from sizeforensics.matching.spreads import (
     SLACK,
-    Stored,
+    Spread,
+    allowed,
     code_limits,
     difference,
     holds_codes,
     spreads,
-    stored_scales,
 )
+from sizeforensics.matching.stored_scales import Stored, stored_scales
 from sizeforensics.matching.units import Unit
 
-BLOCKS = (16, 32, 64, 128, 256)
-"""Elements that share a scale in blocked quantisation."""
-
 CANDIDATES = 16
-"""Floats of one shape that are compared with one integer tensor."""
-
-LEAST = 16
-"""Elements per scale below which a scale that fits is no evidence."""
-
-CHUNK = 1 << 20
-"""Elements worked on at once."""
-
-Array = npt.NDArray[Any]
-Vector = npt.NDArray[np.float64]
-
-
-class Fit(NamedTuple):
-    """Bounds of the scale of each group, and its zero point, shape ``(groups,)``."""
-
-    low: Vector
-    high: Vector
-    zero: Vector
-
-    @property
-    def exists(self) -> npt.NDArray[np.bool_]:
-        """Whether some scale satisfies every element of the group."""
-        possible: npt.NDArray[np.bool_] = (self.low <= self.high * (1 + SLACK)) & (self.high > 0)
-        return possible
+"""Tensors that agree in all elements sampled, and scales near by, that are compared in full."""
 
 
 def match_quantized(pairing: Pairing) -> None:
     """Match free integer tensors with free float tensors of the other side that they quantise."""
     for side in (0, 1):
-        floats: dict[tuple[int, ...], list[Unit]] = defaultdict(list)
+        _Side(pairing, side).match()
+
+
+class _Side:
+    """The quantised tensors of one side, and the floats of the other that they may stand for."""
+
+    def __init__(self, pairing: Pairing, side: int) -> None:
+        self.pairing = pairing
+        self.inventory = pairing.inventories[side]
+        self.units = list(pairing.free[side].values())
+        coverage = pairing.coverages[side]
+        self.stored = stored_scales(self.inventory, coverage)
+        self.floats: dict[tuple[int, ...], list[Unit]] = defaultdict(list)
         for unit in pairing.free[1 - side].values():
             if unit.distinctive and unit.tensor.dtype.name in ROUNDOFF:
-                floats[_axes(unit)].append(unit)
-        scales: dict[int, list[Unit]] = defaultdict(list)
-        for unit in pairing.free[side].values():
+                self.floats[_axes(unit.tensor.shape)].append(unit)
+        self.scales: dict[int, list[Unit]] = defaultdict(list)
+        for unit in self.units:
             if unit.digest is not None and unit.tensor.dtype.name in ROUNDOFF:
-                scales[unit.tensor.elements].append(unit)
-        stored = stored_scales(pairing.inventories[side])
-        for unit in list(pairing.free[side].values()):
-            rivals = floats.get(_axes(unit), [])
-            if unit.index in stored:
+                self.scales[unit.tensor.elements].append(unit)
+        self._likeness: dict[tuple[int, ...], Likeness] = {}
+
+    def match(self) -> None:
+        """Match all of them."""
+        for unit in self.units:
+            stored = self.stored.get(unit.index)
+            if stored is not None and stored.scale is not None:
                 if unit.digest is not None and holds_codes(unit.tensor.dtype.name):
-                    _match_stored(pairing, unit, rivals, stored[unit.index])
+                    self._under_stored(unit, stored)
             elif _quantized(unit):
-                _match_one(pairing, unit, rivals, scales)
+                self._under_any(unit, None if stored is None else stored.zero_point)
 
+    def _like(self, shape: tuple[int, ...]) -> Likeness | None:
+        rivals = self.floats.get(_axes(shape), [])
+        if rivals and shape not in self._likeness:
+            self._likeness[shape] = Likeness(self.pairing, rivals, shape)
+        return self._likeness.get(shape)
 
-def _match_stored(pairing: Pairing, codes: Unit, rivals: list[Unit], stored: Stored) -> None:
-    """Match one tensor with the floats it stands for under the numbers stored for it."""
-    name = codes.tensor.dtype.name
-    for unit, own, values in _candidates(pairing, codes, rivals):
-        for spread in spreads(own.shape, stored):
-            found = difference(own, values, spread, name)
-            if found is not None:
-                zero = ", with zero points" if spread.zero_point.any() else ""
-                how = f"quantised {spread.words}{zero}: within half a step of the stored {stored.name}"
-                pairing.pair(unit, codes, "proved", how, found)
-                return
+    def _under_stored(self, codes: Unit, stored: Stored) -> None:
+        """Match one tensor with the floats it stands for under the numbers stored for it."""
+        name, shape = codes.tensor.dtype.name, codes.tensor.shape
+        if stored.width is not None and shape and stored.width <= shape[-1]:
+            shape = (*shape[:-1], stored.width)
+        likeness = self._like(shape)
+        own = None if likeness is None else self._codes(codes, shape)
+        if likeness is None or own is None:
+            return
+        for spread in spreads(shape, stored):
+            low, high = _bounds(own[likeness.places], spread, likeness, name)
+            for candidate, _ in zip(likeness.between(low, high), range(CANDIDATES), strict=False):
+                found = difference(own, likeness.turned(candidate), spread, name)
+                if found is not None:
+                    zero = ", with zero points" if spread.zero_point.any() else ""
+                    how = f"quantised {spread.words}{zero}: within half a step of the stored {stored.name}"
+                    filled = own.size if shape != codes.tensor.shape else None
+                    self.pairing.pair(candidate.unit, codes, "proved", how, found, elements=filled)
+                    return
 
+    def _under_any(self, codes: Unit, zero: Array | None) -> None:
+        """Match one tensor whose scale nobody names, and the scale if one is near by."""
+        likeness = self._like(codes.tensor.shape)
+        own = None if likeness is None else self._codes(codes, codes.tensor.shape)
+        if likeness is None or own is None:
+            return
+        limits = code_limits(codes.tensor.dtype.name)
+        for candidate in likeness.alike(own[likeness.places]):
+            found = fit(own, likeness.turned(candidate), limits, zero)
+            if found is None:
+                continue
+            how, worst, bounds = found
+            scale = self._scale_for(codes, bounds)
+            unit = candidate.unit
+            if scale is None:
+                self.pairing.pair(unit, codes, "inferred", f"{how}, but none is stored", worst)
+            else:
+                self.pairing.pair(unit, codes, "proved", f"{how}, as {scale.tensor.name} does", worst)
+                self.pairing.scale(scale, codes, "a scale that every element allows, of")
+            return
 
-def _candidates(
-    pairing: Pairing, codes: Unit, rivals: list[Unit]
-) -> Iterator[tuple[Unit, Array, Array]]:
-    """Free floats of as many elements, and both tensors in the shape of the codes."""
-    own = _array(pairing.inventories[codes.side], codes)
-    for unit in [unit for unit in rivals if pairing.is_free(unit)][:CANDIDATES]:
-        values = _array(pairing.inventories[unit.side], unit)
-        if own is not None and values is not None:
-            for turned in _turned(values, own.shape):
-                yield unit, own, turned
-
-
-def _scale_for(pairing: Pairing, integers: Unit, fit: Fit, rivals: list[Unit]) -> Unit | None:
-    """The scale among free floats near by: one number a group, which every element allows."""
-    if not np.isfinite(fit.high).any():
+    def _scale_for(self, codes: Unit, bounds: Fit) -> Unit | None:
+        """The scale among free floats near by: one number a group, which every element allows."""
+        if not np.isfinite(bounds.high).any():
+            return None
+        rivals = self.scales.get(len(bounds.low), [])
+        at = bisect_left(rivals, codes.index, key=lambda unit: unit.index)
+        nearest = rivals[max(at - CANDIDATES, 0) : at + CANDIDATES]
+        for unit in sorted(nearest, key=lambda unit: abs(unit.index - codes.index)):
+            values = array_of(self.inventory, unit) if self.pairing.is_free(unit) else None
+            if values is None:
+                continue
+            scale = values.reshape(-1).astype(np.float64)
+            if np.all((scale >= bounds.low * (1 - SLACK)) & (scale <= bounds.high * (1 + SLACK))):
+                return unit
         return None
-    at = bisect_left(rivals, integers.index, key=lambda unit: unit.index)
-    nearest = rivals[max(at - CANDIDATES, 0) : at + CANDIDATES]
-    for unit in sorted(nearest, key=lambda unit: abs(unit.index - integers.index)):
-        values = _array(pairing.inventories[unit.side], unit) if pairing.is_free(unit) else None
-        if values is None:
-            continue
-        scale = values.reshape(-1).astype(np.float64)
-        if np.all((scale >= fit.low * (1 - SLACK)) & (scale <= fit.high * (1 + SLACK))):
-            return unit
-    return None
+
+    def _codes(self, unit: Unit, shape: tuple[int, ...]) -> Array | None:
+        """The elements of a quantised tensor, without what fills up the last axis."""
+        tensor = unit.tensor
+        flat = elements(tensor.dtype, packed(self.inventory, tensor), tensor.elements)
+        if flat is None:
+            return None
+        plain = flat if flat.dtype.kind in "iuf" else flat.astype(np.float32)
+        whole = plain.reshape(tensor.shape)
+        return whole if shape == tensor.shape else np.ascontiguousarray(whole[..., : shape[-1]])
 
 
-def _match_one(
-    pairing: Pairing, integers: Unit, rivals: list[Unit], scales: dict[int, list[Unit]]
-) -> None:
-    """Match one integer tensor whose scale nobody names, and the scale if one is near by."""
-    limits = code_limits(integers.tensor.dtype.name)
-    for unit, codes, values in _candidates(pairing, integers, rivals):
-        found = _fit(codes, values, limits)
-        if found is None:
-            continue
-        how, worst, fit = found
-        scale = _scale_for(pairing, integers, fit, scales.get(len(fit.low), []))
-        if scale is None or scale is unit:
-            pairing.pair(unit, integers, "inferred", f"{how}, but none is stored", worst)
-        else:
-            pairing.pair(unit, integers, "proved", f"{how}, as {scale.tensor.name} does", worst)
-            pairing.scale(scale, integers, "a scale that every element allows, of")
-        return
-
-
-def _fit(codes: Array, values: Array, limits: tuple[float, float]) -> tuple[str, float, Fit] | None:
-    """How the integers quantise the values, the largest difference and the bounds of the scale.
-
-    None when no scale does.
-    """
-    for words, groups in _groupings(codes.shape):
-        q, w = groups(codes), groups(values)
-        if q.shape[1] < LEAST:
-            continue
-        # A few groups refuse nearly every wrong candidate.
-        for part in (slice(0, 4), slice(None)):
-            fit = _scales(q[part], w[part], limits)
-            if not fit.exists.all():
-                break
-        else:
-            zero = "" if not fit.zero.any() else ", with zero points"
-            how = f"quantised {words}{zero}: one scale puts every element within half a step"
-            return how, _difference(q, w, fit), fit
-    return None
-
-
-def _difference(q: Array, w: Array, fit: Fit) -> float:
-    """Largest ``|w - s (q - z)|`` with the scale in the middle of what is possible."""
-    high = np.where(np.isfinite(fit.high), fit.high, fit.low)
-    scale = ((fit.low + high) / 2)[:, None]
-    step = max(CHUNK // max(len(q), 1), 1)
-    return max(
-        float(np.abs(w[:, at : at + step] - scale * (q[:, at : at + step] - fit.zero[:, None])).max())
-        for at in range(0, q.shape[1], step)
-    )
-
-
-def _groupings(shape: tuple[int, ...]) -> Iterator[tuple[str, Callable[[Array], Array]]]:
-    """Ways to share scales: in words, and as a view of shape (groups, elements per group)."""
-    yield "per tensor", lambda array: array.reshape(1, -1)
-    for axis in range(min(len(shape), 2)):
-        if shape[axis] > 1:
-            yield (
-                f"per channel of axis {axis}",
-                partial(_channels, axis=axis),
-            )
-    for block in BLOCKS:
-        for axis in range(min(len(shape), 2)):
-            if shape[axis] % block == 0 and shape[axis] > block:
-                yield (
-                    f"in blocks of {block} along axis {axis}",
-                    partial(_blocks, axis=axis, block=block),
-                )
-
-
-def _channels(array: Array, axis: int) -> Array:
-    return np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
-
-
-def _blocks(array: Array, axis: int, block: int) -> Array:
-    return np.moveaxis(array, axis, -1).reshape(-1, block)
-
-
-def _scales(q: Array, w: Array, limits: tuple[float, float]) -> Fit:
-    """The scale interval of each group, for the zero point that allows one."""
-    nearest = np.abs(w).argmin(axis=1)[:, None]
-    # What stands for the value closest to zero is the zero point, give or take one.
-    guess = np.take_along_axis(q, nearest, axis=1)[:, 0].astype(np.float64)
-    best = _bounds(q, w, np.zeros(len(q)), limits)
-    for offset in (0, -1, 1):
-        if best.exists.all():
-            break
-        fit = _bounds(q, w, guess + offset, limits)
-        better = fit.exists & ~best.exists
-        best = Fit(*(np.where(better, new, old) for new, old in zip(fit, best, strict=True)))
-    return best
-
-
-def _bounds(q: Array, w: Array, zero: Vector, limits: tuple[float, float]) -> Fit:
-    """``s (k - 1/2) <= w <= s (k + 1/2)`` with ``k = q - zero``, solved for ``s``.
-
-    The smallest and the largest code are what values beyond the range are clamped to, so they
-    bound on one side only.
-    """
-    low, high = np.zeros(len(q)), np.full(len(q), np.inf)
-    step = max(CHUNK // max(len(q), 1), 1)
-    for first in range(0, q.shape[1], step):
-        part = slice(first, first + step)
-        codes, values = q[:, part].astype(np.float64), w[:, part].astype(np.float64)
-        k = codes - zero[:, None]
-        # Dividing by a negative edge turns the inequality, so each edge bounds both ways.
-        least, most = values / (k - 0.5), values / (k + 0.5)
-        bounding, capping = codes > limits[0], codes < limits[1]
-        uppers = np.minimum(
-            np.where(bounding & (k > 0.5), least, np.inf),
-            np.where(capping & (k < -0.5), most, np.inf),
-        )
-        lowers = np.maximum(
-            np.where(bounding & (k < 0.5), least, 0.0),
-            np.where(capping & (k > -0.5), most, 0.0),
-        )
-        high = np.minimum(high, uppers.min(axis=1))
-        low = np.maximum(low, lowers.max(axis=1))
-    return Fit(low, high, zero)
-
-
-def _turned(values: Array, shape: tuple[int, ...]) -> Iterator[Array]:
-    """The values with their axes in every order that gives ``shape``."""
-    squeezed = values.reshape([size for size in values.shape if size != 1] or [1])
-    wanted = tuple(size for size in shape if size != 1) or (1,)
-    for order in permutations(range(squeezed.ndim)):
-        turned = squeezed.transpose(order)
-        if turned.shape == wanted:
-            yield np.ascontiguousarray(turned).reshape(shape)
+def _bounds(
+    codes: Array, spread: Spread, likeness: Likeness, type_name: str
+) -> tuple[Array, Array]:
+    """What values the codes sampled can stand for, a little wider than in the full comparison."""
+    scale, zero = spread.at(likeness.places)
+    low, high = allowed(codes.astype(np.float64), scale, zero, type_name, spread.roundoff)
+    return low - 2 * SLACK * np.abs(low), high + 2 * SLACK * np.abs(high)
 
 
 def _quantized(unit: Unit) -> bool:
@@ -268,13 +164,5 @@ def _quantized(unit: Unit) -> bool:
     )
 
 
-def _axes(unit: Unit) -> tuple[int, ...]:
-    return tuple(sorted(size for size in unit.tensor.shape if size != 1))
-
-
-def _array(inventory: Inventory, unit: Unit) -> Array | None:
-    flat = elements(unit.tensor.dtype, packed(inventory, unit.tensor), unit.tensor.elements)
-    if flat is None:
-        return None
-    plain = flat if flat.dtype.kind in "iuf" else flat.astype(np.float32)
-    return plain.reshape(unit.tensor.shape)
+def _axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(size for size in shape if size != 1))

@@ -16,7 +16,8 @@ from sizeforensics.excerpts import along_vector, grid_shape
 from sizeforensics.inventory import Inventory, Quantization
 from sizeforensics.matching.batch_norms import ROUNDOFF, Array, array_of
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.stored_scales import Spread, difference, holds_codes
+from sizeforensics.matching.spreads import Spread, difference, holds_codes
+from sizeforensics.matching.stored_scales import is_scale
 from sizeforensics.matching.units import Unit
 
 LEAST = 8
@@ -64,28 +65,28 @@ def _spreads(
     inventory: Inventory, link: Quantization, shape: tuple[int, ...]
 ) -> Iterator[Spread]:
     """The ways in which the stored numbers can be shared among the elements of a grid."""
-    if link.numbers is not None:
-        yield Spread("per tensor", np.array(link.numbers[0]), np.array(float(link.numbers[1])))
+    if link.step is not None:
+        yield Spread("per tensor", np.array(link.step), np.array(float(link.zero)))
         return
     size, scale = _line(inventory, link.scale, 1.0)
-    zero = _line(inventory, link.zero_point, 0.0)[1]
+    zero = _line(inventory, link.zero_point, float(link.zero))[1]
     factor = _line(inventory, link.factor, 1.0)[1]
     if link.scale is None or scale is None or zero is None or factor is None or factor.size != 1:
         return
+    roundoff = ROUNDOFF.get(inventory.tensors[link.scale].dtype.name, 0.0)
     scale = scale * factor
     zero = np.broadcast_to(zero, scale.shape) if zero.size == 1 else zero
-    if zero.shape != scale.shape or not (np.all(np.isfinite(scale)) and np.all(scale > 0)):
+    if zero.shape != scale.shape or not is_scale(scale):
         return
     if size == 1:
-        yield Spread("per tensor", scale.reshape(()), zero.reshape(()))
-    axes = sum(length != 1 for length in shape)
+        yield Spread("per tensor", scale.reshape(()), zero.reshape(()), roundoff=roundoff)
+    counted = sum(length != 1 for length in shape)
     for axis, length in enumerate(shape):
-        if length == size > 1:
+        if length == size > 1 and link.axes in {None, (axis,)}:
             along = [-1 if at == axis else 1 for at in range(len(shape))]
-            kept = along_vector(size, axes)
-            yield Spread(
-                f"per channel of axis {axis}", scale[kept].reshape(along), zero[kept].reshape(along)
-            )
+            kept = along_vector(size, counted)
+            numbers = scale[kept].reshape(along), zero[kept].reshape(along)
+            yield Spread(f"per channel of axis {axis}", *numbers, roundoff=roundoff)
 
 
 def _line(

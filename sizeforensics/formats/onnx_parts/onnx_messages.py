@@ -13,7 +13,7 @@ from sizeforensics.errors import LimitExceeded
 from sizeforensics.formats.encodings.protobuf_fields import Fields
 from sizeforensics.formats.encodings.protobuf_scalars import LEN
 from sizeforensics.formats.onnx_parts.onnx_declared import Declared, declare
-from sizeforensics.formats.onnx_parts.onnx_schema import TABLES
+from sizeforensics.formats.onnx_parts.onnx_schema import COUNTED_OPERATORS, TABLES
 from sizeforensics.formats.onnx_parts.onnx_walk import Batch, Walk, Warnings
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
@@ -30,6 +30,8 @@ _ENTRIES = 64
 _HOLDERS = frozenset({5, 6, 10, 11, 22, 23})
 """Fields of an attribute that hold tensors and graphs: t, g, tensors, graphs, sparse ones."""
 
+_INTEGER, _REFERENCE = 0x18, 21 << 3 | LEN
+"""Tags of an attribute's integer, and of the name of a function's attribute that holds the value."""
 
 _NODE_TEXTS = np.isin(np.arange(0x80), [0x0A, 0x12, 0x1A, 0x22, 0x3A])
 """Tags of the texts of a node that are read: inputs, outputs, name, operator and domain."""
@@ -71,6 +73,8 @@ class Messages(Walk):
         self.node_labels: list[str] = []
         self.constants: dict[int, str] = {}
         """The first output of every Constant node."""
+        self.integers: dict[int, dict[str, int | None]] = {}
+        """Integer attributes of the nodes that need them; None for what a function's caller says."""
         self.node_chunks: list[NodeChunk] = []
         # An unknown key gets the next number: interning without a line of Python per edge.
         self.ops: dict[str, int] = defaultdict(count().__next__)
@@ -279,6 +283,9 @@ class Messages(Walk):
             self.constants |= {
                 first + at: text for at, text in outputs.items() if ops[at] == "Constant"
             }
+            self.integers |= {
+                first + at: {} for at, op in enumerate(ops) if op in COUNTED_OPERATORS
+            }
             owners = list(map("node ".__add__, labels))
             batch.owners[fields.begun] = (
                 self.owners.extend(owners, ops) if labels is names else self._owners(owners, ops)
@@ -326,7 +333,23 @@ class Messages(Walk):
             holders = {number: child for number, child in below.items() if number in _HOLDERS}
             if holders:
                 self._label(batch, fields, holders)
+            if self.integers:
+                self._read_integers(batch, fields)
             self._walk_all(below)
+
+    def _read_integers(self, batch: Batch, fields: Fields) -> None:
+        """Keep what the integer attributes of the nodes in ``integers`` say."""
+        rows = np.flatnonzero((fields.tags == _INTEGER) | (fields.tags == _REFERENCE))
+        nodes = batch.nodes[fields.message[rows]].tolist()
+        wanted = [row for row, node in zip(rows.tolist(), nodes, strict=True) if node in self.integers]
+        if not wanted:
+            return
+        names = fields.singular(0x0A)
+        values = fields.varints(np.array(wanted)).tolist()
+        for row, value in zip(wanted, values, strict=True):
+            at = int(fields.message[row])
+            said = self.integers[int(batch.nodes[at])]
+            said[names[at - fields.first]] = value if fields.tags[row] == _INTEGER else None
 
     def _label(self, batch: Batch, fields: Fields, holders: dict[int, Batch]) -> None:
         """Name the tensors and graphs in attributes after the node and the attribute."""

@@ -295,6 +295,9 @@ def data_type(code: int) -> tuple[DType, int] | None:
     return _DATA_TYPES.get(code)
 
 
+_CONCATENATED = 1024
+"""Inputs of a concatenation whose scales are recognised; none has more."""
+
 _SCALES = {
     "QuantizeLinear": (1, 2),
     "DequantizeLinear": (1, 2),
@@ -303,25 +306,34 @@ _SCALES = {
     "ConvInteger": (2, 3),
     "MatMulInteger": (2, 3),
 }
-_CONTRIBUTED_SCALES = {
+_CONTRIBUTED_SCALES: dict[str, tuple[int, ...]] = {
     "QuantizeLinear": (1, 2),
     "DequantizeLinear": (1, 2),
     "DynamicQuantizeLSTM": (8, 9, 10, 11),
     "DynamicQuantizeMatMul": (2, 3),
     "GatherBlockQuantized": (2, 3),
+    "GemmFloat8": (3, 4, 5),
+    "MatMulBnb4": (2,),
     "MatMulIntegerToFloat": (2, 3, 4, 5),
-    "MatMulNBits": (2, 3),
+    "MatMulNBits": (2, 3, 4),
+    "MulInteger": (1, 3),
     "QAttention": (3, 4, 6, 7),
+    "QEmbedLayerNormalization": tuple(range(8, 18)),
     "QGemm": (1, 2, 4, 5, 7, 8),
     "QLinearAdd": (1, 2, 4, 5, 6, 7),
     "QLinearAveragePool": (1, 2, 3, 4),
+    # Scale and zero point of the output, then every input with its own two.
+    "QLinearConcat": (0, 1, *(at for at in range(2, 3 * _CONCATENATED) if at % 3 != 2)),
     "QLinearConv": (1, 2, 4, 5, 6, 7),
     "QLinearGlobalAveragePool": (1, 2, 3, 4),
     "QLinearLeakyRelu": (1, 2, 3, 4),
     "QLinearMatMul": (1, 2, 4, 5, 6, 7),
     "QLinearMul": (1, 2, 4, 5, 6, 7),
+    "QLinearReduceMean": (1, 2, 3, 4),
     "QLinearSigmoid": (1, 2, 3, 4),
     "QLinearSoftmax": (1, 2, 3, 4),
+    "QLinearWhere": (2, 3, 5, 6, 7, 8),
+    "QMoE": (3, 6, 9, 11, 12, 13, 15, 16, 17, 18, 19, 20),
 }
 
 QUANTIZATION_INPUTS = _SCALES | {
@@ -331,3 +343,9 @@ QUANTIZATION_INPUTS = _SCALES | {
 
 From onnx ``docs/Operators.md`` and ONNX Runtime ``docs/ContribOperators.md``.
 """
+
+COUNTED_OPERATORS = frozenset({
+    "DequantizeLinear", "com.microsoft.DequantizeLinear", "com.microsoft.GatherBlockQuantized",
+    "com.microsoft.MatMulNBits", "com.microsoft.QGemm",
+})  # fmt: skip
+"""Operators whose integer attributes are read: they say how tensors are packed and scaled."""

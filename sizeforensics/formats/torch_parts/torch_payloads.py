@@ -64,11 +64,14 @@ def quantizations(found: Mapping[int, PickledTensor]) -> tuple[Quantization, ...
         if quantizer is None or not tensor.valid:
             continue
         if quantizer.scale is not None:
-            numbers = quantizer.scale, quantizer.zero_point or 0
-            said.append(Quantization(index, None, None, numbers=numbers))
+            zero = quantizer.zero_point or 0
+            said.append(Quantization(index, None, None, step=quantizer.scale, zero=zero))
         elif f"{tensor.name}.scales" in by_name:
             scales, zero_points = (by_name.get(f"{tensor.name}{part}") for part in (".scales", ".zero_points"))
-            said.append(Quantization(index, scales, zero_points))
+            axis = quantizer.axis
+            known = axis is not None and 0 <= axis < len(tensor.shape)
+            axes = (axis,) if known and axis is not None else None
+            said.append(Quantization(index, scales, zero_points, axes=axes))
     return tuple(said)
 
 

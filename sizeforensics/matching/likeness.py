@@ -1,0 +1,130 @@
+"""Which floats a quantised tensor can stand for: told by a few elements, before all are compared.
+
+All free floats that have the axes of a quantised tensor are read once, and elements at the same places
+are kept of each, in every order of the axes that makes its shape. What lies between the bounds of all
+these elements is found among them by sorting, so that neither the order of the file nor the number of
+tensors of one shape matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sizeforensics.matching.batch_norms import Array, array_of
+from sizeforensics.matching.pairing import Pairing
+from sizeforensics.matching.relations import MAX_PERMUTED_RANK
+from sizeforensics.matching.stored_scales import Index
+from sizeforensics.matching.units import Unit
+
+SAMPLE = 64
+"""Elements that are kept of each tensor."""
+
+COLUMNS = 16
+"""Of these, the ones among which tensors are looked up."""
+
+MOST_ALIKE = 16
+"""Tensors most alike that are compared in full where no scale is known."""
+
+MOST_RANKED = 4096
+"""Tensors of one shape that are ranked by likeness; comparing each with each is quadratic."""
+
+Order = tuple[int, ...]
+
+
+class Candidate(NamedTuple):
+    """A float tensor, and the order of its axes longer than 1 that makes the shape asked for."""
+
+    unit: Unit
+    order: Order
+
+
+class Likeness:
+    """Elements of all free floats that can be turned into one shape."""
+
+    def __init__(self, pairing: Pairing, rivals: Sequence[Unit], shape: tuple[int, ...]) -> None:
+        self._pairing = pairing
+        self._shape = shape
+        count = int(np.prod(shape))
+        taken = min(SAMPLE, count)
+        flat = np.arange(taken) * (count - 1) // max(taken - 1, 1)
+        self.places: tuple[Index, ...] = np.unravel_index(flat, shape) if shape else ()
+        """Where the elements are that are kept, axis by axis."""
+        self._candidates: list[Candidate] = []
+        rows = [row for unit in rivals for row in self._rows(unit)]
+        self._samples = np.array(rows, dtype=np.float64).reshape(len(rows), taken)
+        self._columns = range(0, taken, max(taken // COLUMNS, 1))
+        self._orders = np.argsort(self._samples, axis=0, kind="stable")
+        self._sorted = np.take_along_axis(self._samples, self._orders, axis=0)
+
+    def _rows(self, unit: Unit) -> Iterator[Array]:
+        values = array_of(self._pairing.inventories[unit.side], unit)
+        if values is None:
+            return
+        squeezed = _squeezed(values)
+        wanted = tuple(size for size in self._shape if size != 1)
+        places = tuple(
+            place for place, size in zip(self.places, self._shape, strict=True) if size != 1
+        )
+        for order in _orders(squeezed.shape, wanted):
+            self._candidates.append(Candidate(unit, order))
+            yield squeezed.transpose(order)[places]
+
+    def between(self, low: Array, high: Array) -> Iterator[Candidate]:
+        """The free tensors whose elements are within all of these bounds, in the order of the file."""
+        rows = np.arange(len(self._samples))
+        for column in self._columns:
+            first = np.searchsorted(self._sorted[:, column], low[column])
+            last = np.searchsorted(self._sorted[:, column], high[column], side="right")
+            if last - first < len(rows):
+                rows = self._orders[first:last, column]
+        samples = self._samples[rows]
+        fitting = np.all((samples >= low) & (samples <= high), axis=1)
+        return self._free(np.sort(rows[fitting]))
+
+    def alike(self, codes: Array) -> Iterator[Candidate]:
+        """The free tensors whose elements correlate most with these, the most alike first."""
+        if not len(self._samples):
+            return iter(())
+        mine = _standard(codes.astype(np.float64)[None])
+        likeness = (_standard(self._samples[:MOST_RANKED]) @ mine.T)[:, 0]
+        return self._free(np.argsort(-likeness, kind="stable")[:MOST_ALIKE])
+
+    def _free(self, rows: npt.NDArray[np.int64]) -> Iterator[Candidate]:
+        for row in rows.tolist():
+            if self._pairing.is_free(self._candidates[row].unit):
+                yield self._candidates[row]
+
+    def turned(self, candidate: Candidate) -> Array:
+        """All elements of a tensor in the shape asked for."""
+        values = array_of(self._pairing.inventories[candidate.unit.side], candidate.unit)
+        if values is None:
+            raise ValueError(f"tensor {candidate.unit.tensor.name!r} cannot be read")
+        turned = _squeezed(values).transpose(candidate.order)
+        return np.ascontiguousarray(turned).reshape(self._shape)
+
+
+def _squeezed(values: Array) -> Array:
+    return values.reshape([size for size in values.shape if size != 1])
+
+
+def _orders(shape: Order, wanted: Order) -> Iterator[Order]:
+    if len(shape) > MAX_PERMUTED_RANK:
+        if shape == wanted:
+            yield tuple(range(len(shape)))
+        return
+    for order in permutations(range(len(shape))):
+        if tuple(shape[axis] for axis in order) == wanted:
+            yield order
+
+
+def _standard(rows: Array) -> Array:
+    """Each row without its mean and with length 1; NaN and infinities count as nothing."""
+    rows = np.nan_to_num(rows - rows.mean(axis=1, keepdims=True), posinf=0.0, neginf=0.0)
+    length = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
+    standard: Array = rows / np.where(length > 0, length, 1.0)
+    return standard
