@@ -54,14 +54,16 @@ def inspect(
 ) -> Inspection:
     """Everything that ``model`` contains, to the byte.
 
-    A model is the path of a file, or in memory a ``torch.nn.Module``, a state dict, a checkpoint of
-    such things or an exported program, which is counted as torch would save it
-    (``sizeforensics[torch]``): into a buffer, or with ``name`` into a file that is called so, whose
+    A model is the path of a file (a text or ``os.PathLike``), or in memory a ``torch.nn.Module``, a
+    state dict, a checkpoint of such things or an exported program, which is counted as torch would save
+    it (``sizeforensics[torch]``): into a buffer, or with ``name`` into a file that is called so, whose
     stem torch puts into the name of every record.
     ``limits`` bounds what a hostile file can cost. Files beside the model may be symbolic links into
     the directory ``follow_links``, such as the cache of the Hugging Face hub. ``advance`` is called
-    with the number of payload bytes done since the last call. Raises InputError when the file cannot
-    be read or contradicts its format.
+    with the number of payload bytes done since the last call.
+
+    Raises InputError when the file cannot be read, and a FormatError, which is one, when it
+    contradicts its format: Unrecognized, Truncated, Corrupt, Unsupported or LimitExceeded.
     """
     return look_into(read(model, limits, follow_links, name), advance)
 
@@ -76,9 +78,9 @@ def diff(
 ) -> Diff:
     """Why the model ``after`` is bigger or smaller than ``before``, to the byte.
 
-    Both may be files or in memory, and ``limits`` and ``follow_links`` hold for both, as in ``inspect``. ``advance`` is called with the
-    number of payload bytes done since the last call. Raises InputError when a file cannot be read or
-    contradicts its format.
+    Either may be a file, a snapshot, or in memory. ``limits`` and ``follow_links`` hold for both and
+    mean what they mean to ``inspect``; ``advance`` is called with the number of payload bytes done since
+    the last call. Raises what ``inspect`` raises, for either side.
     """
     return compare(
         read(before, limits, follow_links), read(after, limits, follow_links), advance
@@ -90,8 +92,10 @@ def check(
 ) -> Verdict:
     """Whether a model keeps its budget, limit by limit: the value, the excess, what is to blame.
 
-    ``today`` decides which waivers hold; without it, the day in UTC does. Raises InputError when a
-    file cannot be read, and where a limit needs a baseline that the budget does not name.
+    A model is what ``inspect`` takes, or what it returned. A limit that is broken raises nothing: it is
+    in the verdict. ``today`` decides which waivers hold; without it, the day in UTC does. Raises
+    InputError when a file cannot be read, and where a limit needs a baseline that the budget does not
+    name.
     """
     inspection = model if isinstance(model, Inspection) else inspect(model)
     against = None
@@ -179,9 +183,11 @@ def take_snapshot(inventory: Inventory, advance: Advance = silent) -> Inventory:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Inspection:
-    """One artifact: its inventory, the report about it, and its waste in every detail.
+    """One artifact: what ``inspect`` found in it.
 
-    ``inspection <= budget`` is whether it keeps that budget.
+    ``inspection <= budget`` is whether it keeps that budget. Printed it is what the command line shows,
+    and in a notebook a table. ``inventory``, ``report`` and ``waste`` are what all this is made from;
+    they change without notice.
     """
 
     inventory: Inventory
@@ -195,10 +201,12 @@ class Inspection:
 
     @property
     def path(self) -> str:
+        """As it was given."""
         return self.inventory.path
 
     @property
     def format(self) -> str:
+        """``onnx``, ``pytorch-zip``, ``torchscript``…, as in the JSON."""
         return self.inventory.format
 
     @property
@@ -208,6 +216,7 @@ class Inspection:
 
     @property
     def files(self) -> tuple[File, ...]:
+        """The file that was named, then the external data or shards that it names."""
         return self.inventory.files
 
     @property
@@ -222,6 +231,7 @@ class Inspection:
 
     @property
     def tensors(self) -> tuple[TensorRow, ...]:
+        """Every tensor, in the order of the artifact."""
         return self.report.tensors
 
     @property
@@ -236,6 +246,7 @@ class Inspection:
 
     @property
     def warnings(self) -> tuple[str, ...]:
+        """What is worth knowing and changes no number, such as external data that are not there."""
         return self.report.warnings
 
     def to_frame(self, kind: str = "tensors") -> pd.DataFrame:
@@ -325,7 +336,11 @@ class SpanRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Diff:
-    """Two artifacts, and where every byte of the difference comes from."""
+    """Two artifacts, and where every byte of the difference comes from.
+
+    Printed it is what the command line shows, and in a notebook a table. ``report`` is what all this is
+    made from; it changes without notice.
+    """
 
     report: DiffReport
 
@@ -336,10 +351,12 @@ class Diff:
 
     @property
     def before_bytes(self) -> int:
+        """Bytes of all files of the first artifact."""
         return self.report.before.bytes
 
     @property
     def after_bytes(self) -> int:
+        """Bytes of all files of the second artifact."""
         return self.report.after.bytes
 
     @property
@@ -369,6 +386,7 @@ class Diff:
 
     @property
     def warnings(self) -> tuple[str, ...]:
+        """What is worth knowing and changes no number, such as external data that are not there."""
         return self.report.warnings
 
     def to_frame(self, kind: str = "rows") -> pd.DataFrame:

@@ -12,7 +12,7 @@ EVIDENCE = ("proved", "parsed", "inferred", "unexplained")
 
 
 class Place(NamedTuple):
-    """Where one side of a row is stored: file index and offset of the first byte.
+    """Where one side of a row is stored: index of the file in the artifact, offset of the first byte.
 
     ``bytes`` are the stored bytes of the whole tensor, not the row's share of them.
     """
@@ -28,7 +28,9 @@ class Place(NamedTuple):
 class Row(NamedTuple):
     """Bytes before and after that one cause explains for one subject.
 
-    ``before_bytes`` can be negative where a cause gives bytes back, as compression does; the
+    ``label`` tells rows of one cause apart, such as ``float16 -> float32``. ``evidence`` is how it is
+    known and ``how`` what was compared, in words; ``before`` and ``after`` are where the tensors are
+    stored, None for a row about none. ``before_bytes`` can be negative where a cause gives bytes back, as compression does; the
     rows of a diff still sum to the sizes of the artifacts.
     """
 

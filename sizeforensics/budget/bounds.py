@@ -37,7 +37,8 @@ def most(bound: Bound, whole: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """The bounds of one limit: crossing ``warn`` is said, crossing ``fail`` is a failure."""
+    """The bounds of one limit, None where there is none: crossing ``warn`` is said, crossing ``fail``
+    is a failure. An integer is bytes, a Fraction a share."""
 
     warn: Bound | None = None
     fail: Bound | None = None

@@ -41,8 +41,11 @@ class Entry:
 
     name: str
     path: str
+    """A text: the model, or a glob in which ``**`` stands for any folders; every file that matches is
+    held to the budget. One that matches nothing is a failure. ``path = "dist/**/*.onnx"``"""
     budget: Budget
     optional: bool = False
+    """``true`` or ``false``: whether it is fine when no file is there. ``optional = true``"""
     folder: str = ""
     """The configuration's folder as it was named; empty for the current one."""
     place: str = field(default="", compare=False)

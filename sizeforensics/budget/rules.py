@@ -69,10 +69,15 @@ class Waiver:
     """
 
     limit: str
-    """The key of the rule, such as ``max_growth``, or what a verdict calls it: ``growth``."""
+    """The limit that is waived, by its key (``max_growth``, ``causes.duplicate``, ``forbid.debug-info``)
+    or by what a verdict calls it (``growth``). ``limit = "causes.duplicate"``"""
     reason: str
+    """Why, as a text for whoever reads the report. ``reason = "tied in the next export"``"""
     owner: str
+    """Who takes care of it, a text. ``owner = "vision team"``"""
     expires: dt.date
+    """A date: the last day on which it holds, in UTC; after that day the limit counts again.
+    ``expires = 2030-12-31``"""
 
     def __post_init__(self) -> None:
         for key in ("reason", "owner"):
@@ -95,22 +100,38 @@ class Budget:
     """
 
     total: object = None
-    """Bytes of all files of the artifact."""
+    """Limit on the bytes of all files of the artifact, external data included: a size, because a
+    share of the artifact itself would limit nothing. ``max_bytes = "15 MB"``"""
     growth: object = None
-    """Bytes more than the baseline has."""
+    """Limit on the bytes that the artifact has more than its baseline: a size, or a share of the
+    baseline. Needs a baseline. ``max_growth = { warn = "1 %", fail = "2 %" }``"""
     baseline: str | None = None
-    """The model or snapshot that growth is measured from."""
+    """Path of the model or snapshot that growth is measured from; with it, causes are measured as what
+    was gained since, too. ``{name}`` stands for the file name of the model, for a path that is a glob.
+    ``baseline = "sizes/{name}.json"``"""
     causes: Mapping[str, object] = field(default_factory=dict)
-    """Bytes by cause or role; ``"forbid float16 -> float32"`` for a pair of element types."""
+    """Table of limits on the bytes of a cause or role; a share is one of the artifact. A cause is
+    measured in the artifact and, with a baseline, as what was gained since: the larger value counts.
+    ``"forbid"`` means none, and for ``dtype`` one pair of element types, or a list of such texts, can
+    be forbidden, which needs a baseline.
+    ``causes = { duplicate = 0, metadata = "1 %", dtype = "forbid float16 -> float32" }``"""
     forbid: Sequence[str] = ()
-    """Causes, roles and pairs of element types of which there may be none."""
+    """List of causes, roles and pairs of element types of which there may not be a byte.
+    ``forbid = ["optimizer-state", "debug-info"]``"""
     tensors: Mapping[str, object] = field(default_factory=dict)
-    """Stored bytes of any single tensor whose name matches the pattern."""
+    """Table of limits on the stored bytes of any single tensor whose name matches the pattern, in which
+    ``*`` stands for any text, ``?`` for a character and ``[…]`` for one of several; a share is one of
+    the artifact. A pattern other than ``*`` that matches nothing is a failure.
+    ``tensors = { "*.anchor_grid" = "100 kB", "*" = "20 MB" }``"""
     dtypes: object = None
-    """The element types that tensors may have."""
+    """List of the element types that tensors may have, or such lists to warn and to fail at.
+    ``dtypes = ["float16", "int64"]``"""
     unexplained: object = None
-    """Bytes that nothing accounts for; none beside other limits that do not say."""
+    """Limit on the bytes that nothing accounts for; a share is one of the artifact. A budget that has
+    other limits and does not say allows none. ``unexplained = "1 kB"``"""
     waivers: Sequence[Waiver] = ()
+    """Limits that may be crossed until a day, as tables with the keys of a waiver.
+    ``waivers = [{ limit = "unexplained", reason = "vendor tail", owner = "me", expires = 2030-12-31 }]``"""
     rules: tuple[Rule, ...] = field(init=False, repr=False)
     """All of this as rules, in the order in which they are reported."""
 

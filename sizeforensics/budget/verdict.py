@@ -21,7 +21,9 @@ class Outcome:
 
     rule: Rule
     status: str
+    """``fail``, ``warn``, ``waived`` or ``ok``."""
     value: int
+    """What was measured, in bytes."""
     bound: Bound
     """The bound that was crossed; where none was, the one to fail at, else the one to warn at."""
     limit: int
@@ -53,16 +55,25 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One artifact under one budget; ``problem`` says why there is no artifact."""
+    """One artifact under one budget."""
 
     name: str
+    """The name of the budget in the configuration; empty for one without."""
     path: str
+    """The artifact, or the pattern that no file matches."""
     status: str
+    """The worst of the outcomes (``fail``, ``warn``, ``waived``, ``ok``), ``error`` where the artifact or
+    its baseline cannot be read, ``skipped`` where an optional file is not there."""
     nbytes: int = 0
+    """Bytes of all files of the artifact."""
     baseline: str | None = None
+    """The model or snapshot that growth was measured from."""
     baseline_bytes: int | None = None
+    """Bytes of all files of the baseline."""
     outcomes: tuple[Outcome, ...] = ()
+    """Every limit of the budget, in its order."""
     problem: str = ""
+    """Why there is no artifact."""
     warnings: tuple[str, ...] = ()
     """What the artifact was read with, such as external data that are not there to be counted."""
 

@@ -34,7 +34,9 @@ class TensorRow(NamedTuple):
 
     ``bytes`` are its elements written out: several tensors can view the same stored bytes, so
     these do not sum to the artifact. ``file`` and ``offset`` say where its first byte is stored,
-    None where it has none; ``storage`` indexes the artifact's storages.
+    None where it has none; ``storage`` indexes the artifact's storages. ``digest`` is that of the
+    elements, as hexadecimal digits; ``use`` is what it is for (``weight``, ``buffer``, ``constant``…),
+    ``scope`` where it lives: a key of the checkpoint, a subgraph.
     """
 
     name: str
@@ -63,7 +65,7 @@ class SubjectRow(NamedTuple):
 
 
 class NodeRow(NamedTuple):
-    """An operator: ``offset`` and ``bytes`` of its encoding in the first file."""
+    """An operator: ``offset`` and ``bytes`` of its encoding in the first file, ``scope`` of its graph."""
 
     name: str
     op: str
@@ -73,7 +75,8 @@ class NodeRow(NamedTuple):
 
 
 class FindingRow(NamedTuple):
-    """Waste: what a fix would save, of which ``percent`` is the share of the artifact."""
+    """Waste: the bytes that a fix would save, as ``percent`` of the artifact too; ``finding`` is a cause
+    and ``subjects`` are what is wasted, most bytes first."""
 
     finding: str
     bytes: int

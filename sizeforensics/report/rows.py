@@ -39,7 +39,7 @@ class Side:
 
 
 class Evidence(NamedTuple):
-    """Bytes by how they are known. A row weighs max(|before_bytes|, |after_bytes|): what it says
+    """Bytes by how they are known. A row weighs the larger of ``before_bytes`` and ``after_bytes``, unsigned: what it says
     about the larger side it also says about the smaller one."""
 
     proved: int = 0
@@ -62,7 +62,7 @@ class Evidence(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CauseRow:
-    """All rows of one cause and label."""
+    """All rows of one cause and label, summed, in bytes; ``evidence`` splits them by how they are known."""
 
     cause: str
     label: str
@@ -74,7 +74,7 @@ class CauseRow:
     """Matched tensor elements."""
     evidence: Evidence
     share: float
-    """|delta| as a fraction of the gross change, Σ|delta| over all causes."""
+    """Of the gross change: unsigned ``delta_bytes``, over the sum of those of all causes."""
     percent: str
     """The same as text."""
     largest: str
@@ -134,7 +134,11 @@ class TensorPair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """What would take bytes of one cause out of the larger artifact."""
+    """What would take bytes of one cause out of the larger artifact.
+
+    ``action`` says it in a few words, ``remedy`` in sentences, ``risk`` what to check afterwards;
+    ``exact`` is whether ``saves_bytes`` is, or is the most that can be saved.
+    """
 
     cause: str
     label: str

@@ -1,10 +1,10 @@
 """``python -m tests.golden`` writes every golden file, every example in ``reports/`` and the outputs
-that the README quotes again; review the change before committing."""
+that the README and the documentation quote again; review the change before committing."""
 
-from tests.golden import digests
+from tests.golden import digests, snippets
 from tests.golden.cases import CASES, HERE
 from tests.golden.examples import FILES, FOLDER
-from tests.golden.readme import ROOT, refresh
+from tests.golden.readme import PAGES, ROOT, refresh
 
 
 def main() -> None:
@@ -17,6 +17,7 @@ def main() -> None:
     for name, make_bytes in FILES.items():
         (FOLDER / name).write_bytes(make_bytes())
     refresh({"output": ROOT})
+    snippets.refresh(PAGES)
 
 
 if __name__ == "__main__":  # the processes that help import this file

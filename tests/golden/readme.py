@@ -12,7 +12,10 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = sorted(
+    page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "reference"
+)
+"""The pages that are written by hand."""
 _BLOCK = re.compile(
     r"^<!-- (output|full-size) -->\n```console\n\$ (.*)\n((?:.*\n)*?)```$", re.MULTILINE
 )
