@@ -54,7 +54,7 @@ class Reading(NamedTuple):
     value: int
     whole: int
     culprits: tuple[Culprit, ...] = ()
-    """The largest parts of the value."""
+    """The largest parts of the value, of which no two share a byte."""
     removable: tuple[Culprit, ...] = ()
     """What would have to go, most bytes first, where the limit itself says that; else empty."""
     problem: str = ""
@@ -164,12 +164,19 @@ def _largest_first(culprits: Iterable[Culprit]) -> list[Culprit]:
     return sorted(culprits, key=lambda culprit: (-culprit.nbytes, culprit.cause, culprit.label))
 
 
-def _each(cause: str, parts: Iterable[Waste]) -> tuple[Culprit, ...]:
-    """The largest subjects, each as a culprit."""
-    largest = sorted(parts, key=lambda part: (-part.nbytes, part.subject))[:TOP]
-    return tuple(
-        Culprit(cause, part.label, part.nbytes, part.subject) for part in largest if part.nbytes > 0
-    )
+def _each(cause: str, parts: Iterable[Waste]) -> list[Culprit]:
+    """Each subject that takes bytes as a culprit, most bytes first."""
+    found = [Culprit(cause, part.label, part.nbytes, part.subject) for part in parts if part.nbytes > 0]
+    return sorted(found, key=lambda culprit: (-culprit.nbytes, culprit.subject))
+
+
+def _top(culprits: Sequence[Culprit]) -> tuple[Culprit, ...]:
+    """The largest of one kind; the last one stands for all that are left, so that they sum."""
+    rest = culprits[TOP - 1 :]
+    if len(rest) < 2:
+        return tuple(culprits)
+    last = rest[0]._replace(nbytes=sum(culprit.nbytes for culprit in rest), members=len(rest))
+    return (*culprits[: TOP - 1], last)
 
 
 # -- what can be measured ----------------------------------------------------------------------
@@ -225,10 +232,12 @@ def _larger(facts: Facts, cause: str, here: Sequence[Waste], gained: Sequence[Wa
     labels: dict[tuple[str, str], list[Waste]] = {}
     for part in parts:
         labels.setdefault((cause, part.label), []).append(part)
+    kinds = _culprits(labels)
+    blamed = kinds[:TOP] if len(kinds) > 1 else _top(_each(cause, parts))
     return Reading(
         max(held, added), facts.nbytes,
-        tuple(culprit._replace(gained=since) for culprit in _each(cause, parts)),
-        tuple(culprit._replace(gained=since) for culprit in _culprits(labels)),
+        tuple(culprit._replace(gained=since) for culprit in blamed),
+        tuple(culprit._replace(gained=since) for culprit in kinds),
     )  # fmt: skip
 
 
@@ -243,7 +252,7 @@ def _tensor(facts: Facts, of: tuple[str, ...]) -> Reading:
     # A limit on a tensor that was renamed must not pass for ever.
     problem = "" if matching or pattern == "*" else f"no tensor matches {pattern!r}"
     largest = max((part.nbytes for part in matching), default=0)
-    culprits = _each(ROLES[TENSOR_DATA], matching)
+    culprits = tuple(_each(ROLES[TENSOR_DATA], matching)[:TOP])
     return Reading(largest, facts.nbytes, culprits, culprits[:1], problem)
 
 

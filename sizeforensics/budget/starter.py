@@ -19,7 +19,8 @@ _HEAD = """\
 # Size budgets, checked by `sizeforensics check`.
 #
 # A limit is a size ("15 MB", "14 MiB", 15_000_000) or a share of the file ("2 %").
-# { warn = "14 MB", fail = "15 MB" } warns before it fails.
+# { warn = "14 MB", fail = "15 MB" } warns before it fails. Lines that are commented out are further
+# limits to choose from.
 """
 _WASTE = (
     "duplicate", "unreferenced", "storage-slack", "optimizer-state", "ema-copy", "dtype", "encoding",
@@ -27,6 +28,7 @@ _WASTE = (
 )  # fmt: skip
 """What a model that is shipped should not have, and what findings can tell."""
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+_INDEX = ".safetensors.index.json"
 _ROOM = 20
 """A limit leaves a twentieth above today's size."""
 
@@ -50,12 +52,11 @@ def write(models: Sequence[Found]) -> str:
 def _budget(name: str, model: Found) -> Iterator[str]:
     inventory = model.inventory
     key = name if _BARE_KEY.fullmatch(name) else _quoted(name)
-    file_name = PurePath(inventory.path).name
     yield f"[budgets.{key}]"
     yield f"path = {_quoted(inventory.path)}"
     yield f"max_bytes = {_quoted(_rounded(inventory.nbytes))}  # {format_bytes(inventory.nbytes)} today"
-    yield '# max_growth = "2 %"  # over the baseline'
-    yield f"# baseline = {_quoted(f'sizes/{file_name}.json')}  # `sizeforensics check --update` writes it"
+    yield '# max_growth = "2 %"  # over the baseline, which the next line names'
+    yield f"# baseline = {_quoted(f'sizes/{name}.json')}  # `sizeforensics check --update` writes it"
     types = sorted({tensor.dtype.name for tensor in inventory.tensors})
     yield f"# dtypes = [{', '.join(map(_quoted, types))}]  # no others"
     unclaimed = int(inventory.bytes_by_role()[UNCLAIMED])
@@ -82,7 +83,7 @@ def _names(paths: Sequence[str]) -> list[str]:
     """The stem of each file; where two share it, with the extension, else with the folders."""
     known = [PurePath(path) for path in paths]
     choices = [
-        (path.stem, path.name.replace(".", "-"), path.as_posix().replace("/", "-").replace(".", "-"))
+        (path.name.removesuffix(_INDEX) if path.name.endswith(_INDEX) else path.stem, path.name.replace(".", "-"), path.as_posix().replace("/", "-").replace(".", "-"))
         for path in known
     ]
     counts = [Counter(names) for names in zip(*choices, strict=True)]

@@ -202,6 +202,7 @@ def init(*, places: tuple[str, ...], force: bool) -> None:
     """
     from sizeforensics.budget import config, starter
     from sizeforensics.report import save
+    from sizeforensics.report.words import counted
 
     target = config.OWN_FILE
     if os.path.lexists(target) and not force:
@@ -210,13 +211,14 @@ def init(*, places: tuple[str, ...], force: bool) -> None:
         raise InputError(f"{config.SHARED_FILE} holds budgets already: expected one place for them")
     models = _models(places or (".",))
     if not models:
-        raise InputError(f"{', '.join(map(one_line, places)) or '.'}: expected a model, found none")
+        raise InputError(f"{', '.join(map(one_line, places)) or '.'}: expected a model, found none "
+                         "(hidden and installed folders are left out unless named)")  # fmt: skip
     save.write(target, [starter.write(models).encode("utf-8")])
-    output.write([f"{target}: {len(models):,} budgets; `sizeforensics check` checks them\n"])
+    output.write([f"{target}: {counted(len(models), 'budget')}; `sizeforensics check` checks them\n"])
 
 
 def _models(places: Sequence[str]) -> list[Found]:
-    """The models at these places, without the further files of a model in several."""
+    """The models at these places, without snapshots of such and the further files of a model."""
     from sizeforensics import api
     from sizeforensics.budget.starter import Found
 
@@ -233,7 +235,7 @@ def _models(places: Sequence[str]) -> list[Found]:
             continue
         if not path.isprintable():
             left_out.append(f"{path}: a configuration cannot hold this name")
-        elif inventory.tensors:
+        elif inventory.tensors and inventory.excerpts is None:
             parts.update(file.path for file in inventory.files[1:])
             found[path] = Found(inventory, api.look_into(inventory).waste)
     output.warn(left_out)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sizeforensics import terminal
 from sizeforensics.cli import options, output
 from sizeforensics.limits import Limits
 
@@ -58,6 +59,7 @@ def history(
     for path in outputs:
         save.write(path, history_pages.chunks(found, save.kind_of(path, _KINDS)))
     if form == "table":
+        output.warn([text for inventory in inventories for text in inventory.warnings])
         output.write([history_pages.console(found)])
     else:
         output.write_data([history_pages.text(found, {"markdown": "md"}.get(form, form))])
@@ -76,10 +78,9 @@ def _read(models: Sequence[str], git: bool, limits: Limits) -> Iterator[tuple[st
 
 def _labels(paths: Sequence[str]) -> Sequence[str]:
     """Paths without the folders that all of them are in: a report does not tell where it lay."""
-    folders = [PurePath(path).parent for path in paths]
-    if len({folder.is_absolute() for folder in folders}) > 1:
-        return paths
-    common = os.path.commonpath(folders)
+    if len({PurePath(path).is_absolute() for path in paths}) > 1:
+        paths = list(map(os.path.abspath, paths))
+    common = os.path.commonpath([PurePath(path).parent for path in paths])
     return [os.path.relpath(path, common) if common else path for path in paths]
 
 
@@ -90,5 +91,8 @@ def _history(names: Sequence[str], inventories: Sequence[Inventory]) -> History:
 
     # Roles alone: neither waste nor digests are shown, and those would read all payload once more.
     reports = [inspect_report(inventory, ()) for inventory in inventories]
-    steps = [api.compare(before, after).report for before, after in pairwise(inventories)]
+    steps = []
+    with terminal.progress(sum(map(output.payload, [*inventories[:-1], *inventories[1:]]))) as advance:
+        for before, after in pairwise(inventories):
+            steps.append(api.compare(before, after, advance).report)
     return values.history(names, reports, steps)

@@ -9,6 +9,7 @@ import re
 from xml.etree import ElementTree as ET
 
 import jsonschema
+import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
@@ -17,7 +18,7 @@ from sizeforensics.escape import one_line
 from sizeforensics.report import marked, verdicts
 from sizeforensics.report.styled import View
 from sizeforensics.report.verdicts import console, markdown, words
-from sizeforensics.spans import DEBUG_INFO, METADATA
+from sizeforensics.spans import DEBUG_INFO, METADATA, UNCLAIMED
 from tests.builders import artifact, random
 from tests.golden import samples
 from tests.unit.test_report_json import SCHEMAS, documented
@@ -134,6 +135,29 @@ def test_a_limit_without_a_cure_says_what_is_left():
     assert line == "    Fix: nothing in the file is waste: make the model smaller, or raise the limit"
     (line,) = [text for text in words.diagnosis(judged(artifact({"w": W}), tensors={"w": 300})) if "Fix" in text]
     assert line == "    Fix: store w in at most 18 bits an element instead of float32, or split it"
+
+
+def fix_of(inventory, before=None, **limits):
+    (line,) = [text for text in words.diagnosis(judged(inventory, before, **limits)) if "Fix" in text]
+    return line.strip()
+
+
+def test_a_fix_is_something_that_can_be_done():
+    mixed = artifact({"w": W, "index": np.arange(5), "mask": np.ones(3, bool)})
+    assert fix_of(mixed, dtypes=["float16"]) == (
+        "Fix: store 1 float32 tensor as float16 (saves up to 512 B), allow int64 or do without 1 int64 tensor (saves up "
+        "to 40 B) and allow bool or do without 1 bool tensor (saves up to 3 B): down to 0 B"
+    )
+    assert fix_of(artifact({"w": W}, others=[(UNCLAIMED, 9, "gap")]), unexplained=0) == (
+        "Fix: write the file anew without what nothing refers to (saves up to 9 B): down to 0 B"
+    )
+
+
+def test_a_line_names_a_cause_once():
+    inventory = artifact({"w": W}, others=[(METADATA, size, f"k{size}") for size in (3, 9, 5, 7)])
+    told = judged(inventory, causes={"metadata": 0})
+    assert words.line(told).causes == ("metadata 9 B (k9), 7 B (k7), 8 B (k5 and 1 more)",)
+    assert "| `metadata` 9 B (`k9`), 7 B (`k7`), 8 B (`k5 and 1 more`) |" in text_of("markdown", [told])
 
 
 # -- JSON --------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sizeforensics import Budget, Waiver, api
 from sizeforensics.budget.facts import Culprit, Facts
-from sizeforensics.budget.rules import LIMITABLE
+from sizeforensics.budget.rules import COMPARED, LIMITABLE
 from sizeforensics.causes import CAUSES
 from sizeforensics.errors import InputError
 from sizeforensics.spans import DEBUG_INFO, METADATA, NAMES, ROLES, UNCLAIMED, VALUE_INFO
@@ -110,8 +110,7 @@ def test_growth_in_bytes_and_as_a_share_of_the_baseline():
     assert (shrunk.value, shrunk.status, shrunk.excess) == (-128, "ok", 0)
 
 
-@pytest.mark.parametrize("limits", [{"growth": "2 %"}, *({"causes": {name: 0}} for name in (
-    "carried", "folded", "shape", "unmatched", "densified", "compression"))], ids=str)  # fmt: skip
+@pytest.mark.parametrize("limits", [{"growth": "2 %"}, *({"causes": {name: 0}} for name in COMPARED)], ids=str)  # fmt: skip
 def test_what_only_a_comparison_knows_asks_for_a_baseline(limits):
     with pytest.raises(InputError, match="expected a baseline"):
         verdict(artifact({"w": W}), **limits)
@@ -119,9 +118,8 @@ def test_what_only_a_comparison_knows_asks_for_a_baseline(limits):
 
 
 def test_every_other_cause_and_role_can_be_measured_in_one_artifact():
-    compared = {"carried", "folded", "shape", "unmatched", "densified", "compression"}
-    assert verdict(artifact({"w": W}), causes={name: "100 %" for name in LIMITABLE if name not in compared}).ok
-    assert compared < set(CAUSES)
+    assert verdict(artifact({"w": W}), causes={name: "100 %" for name in LIMITABLE if name not in COMPARED}).ok
+    assert set(COMPARED) < set(CAUSES)
 
 
 # -- causes ------------------------------------------------------------------------------------
@@ -177,8 +175,23 @@ def test_a_share_of_a_cause_is_one_of_the_artifact():
 def test_several_subjects_are_named_largest_first_and_summed():
     inventory = artifact({"w": W}, others=[(METADATA, size, f"k{size}") for size in (3, 9, 5, 7)])
     one = outcome(inventory, forbid=["metadata"])
-    assert blamed(one) == [("metadata", 9, "k9"), ("metadata", 7, "k7"), ("metadata", 5, "k5")]
+    # The last one stands for the rest, so that they add up.
+    assert blamed(one) == [("metadata", 9, "k9"), ("metadata", 7, "k7"), ("metadata", 8, "k5")]
+    assert [culprit.members for culprit in one.culprits] == [1, 1, 2]
     assert one.remedies == (Culprit("metadata", "", 24, "k9", 4),)
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.name)
+def test_no_byte_of_a_real_model_is_blamed_twice(path):
+    inspection = api.inspect(path)
+    limits = {name: 0 for name in LIMITABLE if name not in COMPARED and name != "dtype"}
+    told = api.check(inspection, Budget(total=1, causes=limits, dtypes=["int8"], forbid=["dtype"]))
+    for one in told.outcomes:
+        assert len({culprit[:2] + culprit[3:4] for culprit in one.culprits}) == len(one.culprits)
+        blamed_bytes = sum(culprit.nbytes for culprit in one.culprits)
+        assert blamed_bytes <= one.value
+        if len({culprit.label for culprit in one.culprits}) == 1 and one.rule.measure == "cause":
+            assert blamed_bytes == one.value
 
 
 def test_with_a_baseline_the_larger_of_what_is_there_and_what_came_counts():

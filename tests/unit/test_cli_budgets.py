@@ -8,6 +8,8 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from sizeforensics import cli
 from sizeforensics.budget.config import load
@@ -198,6 +200,40 @@ def test_init_writes_budgets_that_are_kept_today(project, capsys):
     text = Path("sizeforensics.toml").read_text(encoding="utf-8")
     assert "# duplicate = 0  # 65,576 B today: further copies of one tensor" in text
     assert 'max_bytes = "184 kB"  # 175,087 B today' in text
+
+
+def test_init_knows_models_of_several_files_from_snapshots(project, capsys):
+    shutil.copy(MODELS / "yolov5-micro-dynamo.onnx", "dist")
+    shutil.copy(MODELS / "yolov5-micro-dynamo.onnx.data", "dist")
+    weights = {f"layers.{number}.weight": torch.full((9, 9), float(number)) for number in range(4)}
+    shards = {f"model-0000{part}-of-00002.safetensors": list(weights)[2 * part - 2 : 2 * part] for part in (1, 2)}
+    for shard, names in shards.items():
+        save_file({name: weights[name] for name in names}, f"dist/{shard}")
+    Path("dist/model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {name: shard for shard, names in shards.items() for name in names}}), "utf-8"
+    )
+    Path("dist/config.json").write_text('{"hidden_size": 9}', "utf-8")
+    Path("sizes").mkdir()
+    assert cli.run(["snapshot", "dist/tied.pt", "-o", "sizes/tied.json"]) == 0
+    assert cli.run(["init"]) == 0
+    out, err = capsys.readouterr()
+    assert (out.splitlines()[-1], err) == ("sizeforensics.toml: 4 budgets; `sizeforensics check` checks them", "")
+    assert [(entry.name, entry.path) for entry in load(Path("sizeforensics.toml"))] == [
+        ("model", "dist/model.safetensors.index.json"), ("tied-legacy", "dist/tied-legacy.onnx"),
+        ("tied", "dist/tied.pt"), ("yolov5-micro-dynamo", "dist/yolov5-micro-dynamo.onnx"),
+    ]  # fmt: skip
+    assert cli.run(["check"]) == 0
+
+
+def test_the_baselines_that_init_proposes_can_be_written(project, capsys):
+    assert cli.run(["init"]) == 0
+    path = Path("sizeforensics.toml")
+    text = path.read_text(encoding="utf-8").replace("# max_growth", "max_growth").replace("# baseline", "baseline")
+    path.write_text(text, encoding="utf-8")
+    assert cli.run(["check"]) == 2
+    assert cli.run(["check", "--update"]) == 0
+    assert sorted(path.name for path in Path("sizes").iterdir()) == ["tied-legacy.json", "tied.json"]
+    assert cli.run(["check"]) == 0
 
 
 def test_what_init_left_as_a_comment_is_a_limit_too(project, capsys):

@@ -75,6 +75,35 @@ def test_names_are_inert_in_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "<script" not in target.read_text("utf-8")
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (["a/v1.onnx", "b/v2.onnx"], ["a/v1.onnx", "b/v2.onnx"]),
+        (["a/v1.onnx", "a/v3.onnx"], ["v1.onnx", "v3.onnx"]),
+        (["{}/a/v1.onnx", "{}/b/v2.onnx"], ["a/v1.onnx", "b/v2.onnx"]),
+        (["a/v1.onnx", "{}/b/v2.onnx"], ["a/v1.onnx", "b/v2.onnx"]),
+        (["{}/a/v1.onnx", "./a/../b/v2.onnx"], ["a/v1.onnx", "b/v2.onnx"]),
+    ],
+)
+def test_a_version_is_called_by_its_path_without_what_all_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    given: list[str], shown: list[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/v1.onnx", "b/v2.onnx", "a/v3.onnx"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(Path(VERSIONS[2]).read_bytes())
+    versions = document(capsys, *(path.format(tmp_path) for path in given))["versions"]
+    assert [version["name"] for version in versions] == shown
+
+
+def test_bytes_that_could_not_be_read_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lonely = tmp_path / "model.onnx"
+    lonely.write_bytes((MODELS / "yolov5-micro-dynamo.onnx").read_bytes())
+    assert run(["history", str(lonely)]) == 0
+    assert "external data not read" in capsys.readouterr().err
+
+
 def test_one_version_is_a_history(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(document(capsys, VERSIONS[2])["versions"]) == 1
 

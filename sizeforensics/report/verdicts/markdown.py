@@ -8,7 +8,6 @@ from sizeforensics.budget.facts import Culprit
 from sizeforensics.budget.verdict import Outcome, Verdict, worst
 from sizeforensics.report.marked import code, details, fitted, prose, table
 from sizeforensics.report.verdicts import words
-from sizeforensics.units import format_bytes, signed_bytes
 
 MARKER = "<!-- sizeforensics check -->"
 """By which a bot finds its comment again."""
@@ -36,16 +35,16 @@ def _table(verdicts: Sequence[Verdict]) -> str:
 def _row(verdict: Verdict) -> list[str]:
     line = words.line(verdict)
     outcome = verdict.decisive
-    causes = ", ".join(map(_culprit, outcome.culprits)) if outcome else code(verdict.problem, 400)
+    together = map(_together, words.by_kind(outcome.culprits)) if outcome else [code(verdict.problem, 400)]
     return [
         f"{_MARKS[line.status]} {line.status}", code(line.budget) if line.budget else "",
-        code(line.path), code(line.limit) if line.limit else "", line.value, line.allowed, causes,
+        code(line.path), code(line.limit) if line.limit else "", line.value, line.allowed, "; ".join(together),
     ]  # fmt: skip
 
 
-def _culprit(one: Culprit) -> str:
-    amount = signed_bytes(one.nbytes) if one.gained else format_bytes(one.nbytes)
-    return f"{code(words.kind(one))} {amount} ({code(words.subjects(one))})"
+def _together(culprits: Sequence[Culprit]) -> str:
+    each = ", ".join(f"{words.amount(one)} ({code(words.subjects(one))})" for one in culprits)
+    return f"{code(words.kind(culprits[0]))} {each}"
 
 
 def _diagnosis(verdict: Verdict) -> str:
@@ -56,7 +55,7 @@ def _diagnosis(verdict: Verdict) -> str:
 def _outcome(outcome: Outcome) -> str:
     lines = [f"- {_MARKS[outcome.status]} {code(words.statement(outcome), 400)}"]
     if outcome.excess:
-        lines += [f"  - {_culprit(one)}" for one in outcome.culprits]
+        lines += [f"  - {_together([one])}" for one in outcome.culprits]
         lines.append(f"  - **Fix:** {prose(words.fix(outcome))}")
     if outcome.waiver:
         lines.append(f"  - {code(words.waiver(outcome), 400)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from sizeforensics.budget.bounds import format_bound
@@ -18,6 +19,12 @@ from sizeforensics.units import format_bytes, signed_bytes
 
 NAME_LIMIT = 60
 """Characters of a tensor name in a line."""
+_ACTIONS = {
+    "tensor-data": "store fewer or narrower tensors",
+    "unclaimed": "write the file anew without what nothing refers to",
+    "unexplained": "write the file anew without what nothing refers to",
+}
+"""What to do about bytes of one artifact that no cause of the catalogue gives advice on."""
 _NOTHING = "nothing in the file is waste: make the model smaller, or raise the limit"
 
 
@@ -41,7 +48,7 @@ def line(verdict: Verdict) -> Line:
         return Line(verdict.status, verdict.name, verdict.path, "", "", "", (verdict.problem,))
     return Line(
         verdict.status, verdict.name, verdict.path, outcome.rule.title,
-        format_bytes(outcome.value), allowed(outcome), tuple(map(culprit, outcome.culprits)),
+        format_bytes(outcome.value), allowed(outcome), tuple(map(_together, by_kind(outcome.culprits))),
     )  # fmt: skip
 
 
@@ -130,8 +137,23 @@ def allowed(outcome: Outcome) -> str:
 
 def culprit(one: Culprit) -> str:
     """``dtype float16 -> float32 +229,138 B (model.7.conv.weight and 119 more)``."""
-    amount = signed_bytes(one.nbytes) if one.gained else format_bytes(one.nbytes)
-    return f"{kind(one)} {amount} ({subjects(one)})"
+    return f"{kind(one)} {amount(one)} ({subjects(one)})"
+
+
+def by_kind(culprits: Sequence[Culprit]) -> list[list[Culprit]]:
+    """Culprits of one cause together, so that a line names it once."""
+    return [list(group) for _, group in groupby(culprits, key=kind)]
+
+
+def _together(culprits: Sequence[Culprit]) -> str:
+    """``duplicate 9,216 B (head.copy), 512 B (neck.copy and 3 more)``."""
+    each = ", ".join(f"{amount(one)} ({subjects(one)})" for one in culprits)
+    return f"{kind(culprits[0])} {each}"
+
+
+def amount(one: Culprit) -> str:
+    """Its bytes, with a sign where they were gained."""
+    return signed_bytes(one.nbytes) if one.gained else format_bytes(one.nbytes)
 
 
 def kind(one: Culprit) -> str:
@@ -176,8 +198,9 @@ def fix(outcome: Outcome) -> str:
 def _step(outcome: Outcome, remedy: Culprit) -> str:
     saves = f"saves up to {format_bytes(remedy.nbytes)}"
     if outcome.rule.measure == "dtypes":
-        types = " or ".join(outcome.rule.of) or "nothing"
-        return f"store {counted(remedy.members, f'{remedy.label} tensor')} as {types} ({saves})"
+        return _retyped(outcome, remedy, saves)
+    if remedy.cause in _ACTIONS and not remedy.gained:
+        return f"{_ACTIONS[remedy.cause]} ({saves})"
     known = advice(remedy.cause, remedy.label)
     if known is None:
         cause = CAUSES.get(remedy.cause)
@@ -185,6 +208,16 @@ def _step(outcome: Outcome, remedy: Culprit) -> str:
         action = cause.remedy.rstrip(".").split("; ")[0] if cause else f"remove {remedy.cause}"
         return f"{action[:1].lower()}{action[1:]} ({saves})"
     return f"{known.action} ({saves.replace('up to ', '') if known.exact else saves})"
+
+
+def _retyped(outcome: Outcome, remedy: Culprit, saves: str) -> str:
+    """Into an allowed type of the same kind; there are no indices or masks as fractions."""
+    now = DTYPES.get(remedy.label)
+    types = [name for name in outcome.rule.of if now and DTYPES[name].kind == now.kind]
+    tensors = counted(remedy.members, f"{remedy.label} tensor")
+    if not types:
+        return f"allow {remedy.label} or do without {tensors} ({saves})"
+    return f"store {tensors} as {' or '.join(types)} ({saves})"
 
 
 def _narrower(outcome: Outcome, tensor: Culprit) -> str:
