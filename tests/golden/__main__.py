@@ -4,7 +4,7 @@ that the README and the documentation quote again; review the change before comm
 from tests.golden import digests, snippets
 from tests.golden.cases import CASES, HERE
 from tests.golden.examples import FILES, FOLDER
-from tests.golden.readme import PAGES, ROOT, refresh
+from tests.golden.readme import PAGES, README, ROOT, refresh
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     for name, make_bytes in FILES.items():
         (FOLDER / name).write_bytes(make_bytes())
     refresh({"output": ROOT})
-    snippets.refresh(PAGES)
+    snippets.refresh([README, *PAGES])
 
 
 if __name__ == "__main__":  # the processes that help import this file

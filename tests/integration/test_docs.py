@@ -167,7 +167,7 @@ def test_the_hook_is_the_one_that_is_defined(tmp_path):
 
 SNIPPETS = [
     pytest.param(snippet, id=f"{page.stem}-{number}")
-    for page in PAGES if page != FORMAT_PAGE
+    for page in (README, *PAGES) if page != FORMAT_PAGE
     for number, snippet in enumerate(snippets.snippets(page))
 ]  # fmt: skip
 

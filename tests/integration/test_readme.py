@@ -36,9 +36,21 @@ def test_the_budgets_it_shows_are_those_it_checks():
     assert (ROOT / "fixtures" / "sizes.toml").read_text("utf-8").endswith(f"\n\n{shown[1]}")
 
 
-def test_the_python_example_runs(monkeypatch, capsys):
-    example = re.search(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
-    assert example
-    monkeypatch.chdir(ROOT)
-    exec(compile(example[1], "README.md", "exec"), {})
-    assert "yolov5-mini.onnx is" in capsys.readouterr().out
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "tutorial.md"], ids=lambda page: page.stem)
+def test_numbers_of_the_story_are_measured(page):
+    shown = "".join(quote.text for source in {README, page} for quote in quotes(source))
+    sizes = {f"{int(size.replace(',', '')) / 1e6:.1f} MB" for size in re.findall(r"\d[\d,]+", shown)}
+    story = page.read_text("utf-8").partition("\n## What it answers")[0]
+    prose = re.sub(r"^```.*?^```$", "", story, flags=re.DOTALL | re.MULTILINE)
+    told = re.findall(r"(?<![\w.])\d[\d,.]*\d(?: %| MB)?", prose)
+    assert told
+    assert all(number in sizes or number in shown for number in told)
+
+
+def test_every_module_has_its_place_in_the_house():
+    house = re.search(r"### The house\n.*?```\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    assert house
+    drawn = set(re.findall(r"(?:^|(?<=  ))\w+(?:/|\.py)", house[1], re.MULTILINE))
+    built = {path.name + "/" * path.is_dir() for path in (ROOT / "sizeforensics").iterdir()}
+    plain = {name for name in built if name.endswith((".py", "/")) and not name.startswith("__")}
+    assert plain - {"schemas/"} == {name for name in drawn if name in built}
