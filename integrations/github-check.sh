@@ -12,7 +12,6 @@
 set -euo pipefail
 
 marker='<!-- sizeforensics check -->'
-author='github-actions[bot]'
 
 folder=$(mktemp -d "${RUNNER_TEMP:-/tmp}/sizeforensics.XXXXXX")
 report="$folder/sizes.md"
@@ -33,12 +32,18 @@ sizeforensics check "${arguments[@]}" || code=$?
     echo "reports=$folder"
 } >>"${GITHUB_OUTPUT:-/dev/null}"
 
-# Without a report the input was wrong, and the line on stderr says what.
-if [ ! -f "$report" ]; then exit "$code"; fi
+# Without a report there was nothing to check, and the line on stderr says why. An older comment must
+# not go on saying that all is well.
+if [ ! -f "$report" ]; then
+    printf '%s\n\n## ⛔ Size budgets: not checked\n\nThe log of the step says why.\n' "$marker" >"$report"
+fi
 cat "$report" >>"${GITHUB_STEP_SUMMARY:-/dev/null}"
 
-# The number of our comment, if there is one: anyone could write the marker, so the author counts.
+# The number of our comment, if there is one: anyone could write the marker, so the author counts,
+# which is whoever the token belongs to. The token of a workflow may not ask the REST API for that.
 find_comment() {
+    local author
+    author=$(gh api graphql -f 'query={ viewer { login } }' --jq .data.viewer.login) || return 1
     gh api --paginate "repos/$GITHUB_REPOSITORY/issues/$PULL_REQUEST/comments" \
         --jq ".[] | select((.body | startswith(\"$marker\")) and .user.login == \"$author\") | .id" |
         sed -n 1p

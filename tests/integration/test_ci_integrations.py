@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -22,6 +23,8 @@ ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
 
 KEPT = '[budgets.checkpoint]\npath = "tied.pt"\nmax_bytes = "108 kB"\n'
 BROKEN = KEPT + '[budgets.export]\npath = "tied-legacy.onnx"\nforbid = ["duplicate"]\n'
+
+NOT_CHECKED = "<!-- sizeforensics check -->\n\n## ⛔ Size budgets: not checked\n\nThe log of the step says why.\n"
 
 OURS = f"""#!/bin/sh
 PYTHONPATH='{ROOT}' exec '{sys.executable}' -m sizeforensics "$@"
@@ -47,6 +50,10 @@ if os.environ.get("STUB_FORBIDDEN"):
     sys.exit("HTTP 403: Resource not accessible by integration")
 assert os.environ["GH_TOKEN"] == "secret"
 comments = json.load(open(store))
+me = os.environ.get("STUB_LOGIN", "github-actions[bot]")
+if place == "graphql":
+    assert options["-f"] == "query={{ viewer {{ login }} }}"
+    comments = {{"data": {{"viewer": {{"login": me}}}}}}
 if "--jq" in options:
     done = subprocess.run(["jq", "-r", options["--jq"]], input=json.dumps(comments), text=True, check=True)
     sys.exit(0)
@@ -55,7 +62,7 @@ assert key == "body"
 body = open(value, encoding="utf-8").read()
 if options["--method"] == "POST":
     assert place == "repos/acme/detector/issues/7/comments"
-    comments.append({{"id": 100 + len(comments), "user": {{"login": "github-actions[bot]"}}, "body": body}})
+    comments.append({{"id": 100 + len(comments), "user": {{"login": me}}, "body": body}})
 else:
     (comment,) = [one for one in comments if place == f"repos/acme/detector/issues/comments/{{one['id']}}"]
     comment["body"] = body
@@ -85,12 +92,12 @@ class Runner:
         self.store, self.log = folder / "comments.json", folder / "log.txt"
         self.store.write_text("[]", "utf-8")
         self.log.write_text("", "utf-8")
-        self.environment = {
+        self.outside = {
             "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}", "HOME": str(folder), "RUNNER_TEMP": str(self.temp),
             "GITHUB_STEP_SUMMARY": str(self.summary), "GITHUB_OUTPUT": str(self.output),
-            "GITHUB_REPOSITORY": "acme/detector", "GH_TOKEN": "secret", "PULL_REQUEST": "7",
-            "STUB_COMMENTS": str(self.store), "STUB_LOG": str(self.log),
+            "GITHUB_REPOSITORY": "acme/detector", "STUB_COMMENTS": str(self.store), "STUB_LOG": str(self.log),
         }  # fmt: skip
+        self.environment = {**self.outside, "GH_TOKEN": "secret", "PULL_REQUEST": "7"}
 
     def configure(self, text):
         (self.folder / "sizeforensics.toml").write_text(text, "utf-8")
@@ -132,7 +139,21 @@ def test_red_then_green_with_one_comment(runner):
     (edited,) = runner.comments
     assert edited["id"] == comment["id"]
     assert "## ✅ 1 size budget kept" in edited["body"]
-    assert [line.split()[0] for line in runner.log.read_text("utf-8").splitlines()] == ["GET", "POST", "GET", "PATCH"]
+    comments = "repos/acme/detector/issues"
+    assert runner.log.read_text("utf-8").splitlines() == [
+        "GET graphql", f"GET {comments}/7/comments", f"POST {comments}/7/comments",
+        "GET graphql", f"GET {comments}/7/comments", f"PATCH {comments}/comments/100",
+    ]  # fmt: skip
+
+
+def test_a_token_of_someone_else_keeps_one_comment_too(runner):
+    runner.configure(BROKEN)
+    for text in (BROKEN, KEPT, KEPT):
+        runner.configure(text)
+        runner.run(STUB_LOGIN="size-keeper[bot]")
+    (comment,) = runner.comments
+    assert comment["user"] == {"login": "size-keeper[bot]"}
+    assert "## ✅" in comment["body"]
 
 
 def test_a_comment_of_someone_else_is_never_edited(runner):
@@ -167,8 +188,26 @@ def test_bad_input_fails_the_step_with_its_line(runner):
     assert done.returncode == 2
     assert "did you mean 'max_bytes'?" in done.stderr
     assert runner.output.read_text("utf-8").startswith("exit-code=2\n")
-    assert not runner.summary.exists()
-    assert runner.comments == []
+    assert runner.summary.read_text("utf-8") == NOT_CHECKED
+
+
+def test_a_comment_that_all_is_well_does_not_outlive_bad_input(runner):
+    runner.configure(KEPT)
+    runner.run()
+    runner.configure(KEPT.replace("max_bytes", "max_byts"))
+    assert runner.run().returncode == 2
+    (comment,) = runner.comments
+    assert comment["body"] == NOT_CHECKED
+
+
+def test_a_model_that_cannot_be_read_is_a_row_of_the_comment(runner):
+    runner.configure(BROKEN)
+    (runner.folder / "tied.pt").write_bytes(b"PK\x03\x04 and no more")
+    done = runner.run()
+    assert done.returncode == 2
+    (comment,) = runner.comments
+    assert comment["body"].startswith("<!-- sizeforensics check -->\n\n## ⛔ 1 of 2 size budgets broken")
+    assert "::error file=tied.pt,title=size budget checkpoint::tied.pt: at 0x" in done.stdout
 
 
 def test_inputs_are_words_and_never_commands(runner):
@@ -200,19 +239,70 @@ def test_the_action_gives_the_script_what_it_reads_and_shells_no_input():
     assert os.access(SCRIPT, os.X_OK)
 
 
-def test_the_steps_of_the_action_run_as_they_are_written(runner):
-    """The last step, with the variables of a runner; the first one would need the network."""
+CONTEXT = {"github.token": "secret", "github.event.pull_request.number": "7"}
+
+
+def run_action(runner, steps, **inputs):
+    """Steps in order, as a runner goes through a composite action; the one that fails ends it."""
+    values = CONTEXT | {
+        f"inputs.{name}": inputs.get(name, known.get("default", "")) for name, known in ACTION["inputs"].items()
+    }
+
+    def evaluated(text):
+        return re.sub(r"\$\{\{\s*([\w.-]+)\s*\}\}", lambda found: values[found[1]], text)
+
+    values["inputs.token"] = evaluated(values["inputs.token"])
+    site = sysconfig.get_path("purelib")
+    offline = {
+        # What the network would bring: the build backend and what the package needs.
+        "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PYTHONPATH": site,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_IGNORE_INSTALLED": "1", "PIP_NO_COMPILE": "1", "GITHUB_ACTION_PATH": str(ROOT),
+        "PATH": os.pathsep.join([str(runner.temp.parent / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }  # fmt: skip
+    for step in steps:
+        environment = {key: evaluated(value) for key, value in step.get("env", {}).items()}
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+            cwd=runner.folder / evaluated(step.get("working-directory", ".")),
+            env={**runner.outside, **offline, **environment}, capture_output=True, encoding="utf-8", check=False,
+        )  # fmt: skip
+        if done.returncode:
+            break
+    return done
+
+
+def test_the_steps_of_the_action_run_in_order_as_they_are_written(runner):
+    """It is installed from its own tree, red with one comment, green with the same one edited."""
+    (runner.temp.parent / "bin" / "sizeforensics").unlink()
     runner.configure(BROKEN)
-    step = ACTION["runs"]["steps"][-1]
-    venv = runner.temp / "sizeforensics-venv" / "bin"
-    venv.mkdir(parents=True)
-    shutil.copy(runner.temp.parent / "bin" / "sizeforensics", venv)
-    done = subprocess.run(
-        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]], cwd=runner.folder,
-        env={**runner.environment, "GITHUB_ACTION_PATH": str(ROOT)}, capture_output=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert len(runner.comments) == 1
+    install, check = ACTION["runs"]["steps"]
+    done = run_action(runner, [install, check])
+    assert done.returncode == 1, done.stderr
+    installed = list(runner.temp.glob("sizeforensics-venv/lib/*/site-packages/sizeforensics/cli/budgets.py"))
+    assert len(installed) == 1
+    assert "::error file=tied-legacy.onnx,title=size budget export%3A duplicate::" in done.stdout
+    (comment,) = runner.comments
+    done = run_action(runner, [check], budgets="checkpoint\n")
+    assert done.returncode == 0, done.stderr
+    (edited,) = runner.comments
+    assert edited["id"] == comment["id"]
+    assert "## ✅ 1 size budget kept" in edited["body"]
+    assert run_action(runner, [check], **{"working-directory": "..", "comment": "false"}).returncode == 2
+    outputs = dict(line.split("=", 1) for line in runner.output.read_text("utf-8").splitlines())
+    assert outputs["exit-code"] == "2"
+    for name, known in ACTION["outputs"].items():
+        assert known["value"] == "${{ steps.check.outputs." + name + " }}"
+        assert name in outputs
+
+
+@pytest.mark.parametrize(("schema", "path"), [("github-actions", "action.yml"), ("gitlab-ci", "integrations/gitlab-ci.yml")])
+def test_the_definitions_follow_the_schemas_of_their_hosts(schema, path):
+    checker = Path(sys.executable).with_name("check-jsonschema")
+    if not checker.exists():
+        pytest.skip("check-jsonschema is not installed")
+    command = [checker, "--builtin-schema", f"vendor.{schema}", ROOT / path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_scripts_are_clean():
