@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sizeforensics import collector
-from sizeforensics.budget import Budget, Verdict
 from sizeforensics.errors import InputError
 from sizeforensics.escape import one_line, visible
 from sizeforensics.findings import Finding
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from sizeforensics.budget import Budget, Verdict
     from sizeforensics.live import Live
 
 PathLike = str | os.PathLike[str]
@@ -298,6 +298,8 @@ class Inspection:
         save(self.report, os.fspath(path), force, figure)
 
     def __le__(self, budget: object) -> bool:
+        from sizeforensics.budget import Budget  # most reports are not about one
+
         return check(self, budget).ok if isinstance(budget, Budget) else NotImplemented
 
     def save_snapshot(self, path: PathLike, *, force: bool = False) -> None:

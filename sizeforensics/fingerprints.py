@@ -141,7 +141,7 @@ def _elements_at(
     decoded = elements(tensor.dtype, block, count)
     if decoded is None:
         raise ValueError(f"type {tensor.dtype.name} has no numpy equivalent")
-    return decoded[positions]
+    return decoded if len(positions) == count else decoded[positions]
 
 
 def _view_key(tensor: Tensor) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
 from sizeforensics.causes import CAUSES
@@ -69,7 +70,7 @@ class Ledger:
 
     def __post_init__(self) -> None:
         for side, size in (("before", self.before_bytes), ("after", self.after_bytes)):
-            total = sum(getattr(row, f"{side}_bytes") for row in self.rows)
+            total = sum(map(attrgetter(f"{side}_bytes"), self.rows))
             if total != size:
                 raise LawBroken(
                     f"the rows of the ledger hold {total:,} bytes {side}, the artifact {size:,}"

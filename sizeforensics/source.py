@@ -21,6 +21,10 @@ from sizeforensics.errors import SourceError, Truncated
 BLOCK = 1 << 20
 """Bytes read at once when streaming; small enough to stay in the processor's cache."""
 
+SMALL, AHEAD = 1 << 10, 1 << 16
+"""Reads of at most ``SMALL`` bytes of a file are served from the last ``AHEAD`` bytes that one of
+them fetched: small tensors lie side by side."""
+
 
 class Source(ABC):
     """``size`` bytes at ``path`` that can be read at any position."""
@@ -113,6 +117,20 @@ class FileSource(Source):
         self.path = path
         self.size = status.st_size
         self.identity = (status.st_dev, status.st_ino)
+        self._ahead = 0, np.empty(0, dtype=np.uint8)
+
+    def array(self, start: int, end: int) -> npt.NDArray[np.uint8]:
+        if end - start > SMALL:
+            return super().array(start, end)
+        self.check(start, end)
+        first, ahead = self._ahead
+        if not first <= start <= end <= first + len(ahead):
+            try:
+                ahead = super().array(start, min(start + AHEAD, self.size))
+            except Truncated:  # it shrank: what was asked for may still be there
+                return super().array(start, end)
+            first, _ = self._ahead = start, ahead  # at once: threads may read too
+        return ahead[start - first : end - first].copy()
 
     def read_into(self, start: int, buffer: npt.NDArray[np.uint8]) -> None:
         self.check(start, start + len(buffer))
@@ -196,6 +214,10 @@ class Window(Source):
         self.size = end - start
         self._whole = whole
         self._start = start
+
+    def array(self, start: int, end: int) -> npt.NDArray[np.uint8]:
+        self.check(start, end)
+        return self._whole.array(self._start + start, self._start + end)
 
     def read_into(self, start: int, buffer: npt.NDArray[np.uint8]) -> None:
         self.check(start, start + len(buffer))

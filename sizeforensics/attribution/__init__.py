@@ -22,7 +22,7 @@ def attribute(before: Inventory, after: Inventory, matching: Matching) -> Ledger
     Raises LawBroken when the rows do not sum to the sizes of the artifacts.
     """
     ours, theirs = matching.coverages
-    sides = Side.of(before, ours, after=False), Side.of(after, theirs, after=True)
+    sides = Side(before, ours, after=False), Side(after, theirs, after=True)
     unread = Unread(after), Unread(before)  # of the other side
     placed: tuple[set[int], set[int]] = (set(), set())
     rows: list[Row] = []
@@ -50,7 +50,7 @@ def attribute(before: Inventory, after: Inventory, matching: Matching) -> Ledger
             index: alone(side, index, averaged=index in twins[number],
                          recipe=matching.recipes.get((number, index)))
             for index in range(len(side.inventory.tensors))
-            if index not in placed[number] and side.coverage.claimed[index]
+            if index not in placed[number] and side.claimed[index]
         }  # fmt: skip
         free = unread[number].relabel(free, side.inventory)
         rows += free.values()

@@ -35,7 +35,7 @@ def alone(
     if cause == "constant" and recipe is not None:
         evidence, how = "proved", f"{recipe[0]}: {recipe[1]:,} bytes regenerate it"
     return side.row(
-        cause, tensor.name, int(side.coverage.claimed[index]), evidence, how,
+        cause, tensor.name, side.claimed[index], evidence, how,
         place=side.place(index), elements=side.claimed_elements(index),
     )
 
@@ -79,7 +79,7 @@ def twins_of_averaged(
 def slack(side: Side) -> Iterator[Row]:
     """The bytes of storages that no tensor views."""
     for number, storage in enumerate(side.inventory.storages):
-        amount = int(side.coverage.slack[number])
+        amount = side.slack[number]
         if amount:
             place = Place(storage.name, storage.file, storage.offset, storage.stored_bytes, "", ())
             yield side.row(
@@ -97,7 +97,7 @@ def encodings(side: Side, rows: Mapping[int, Row]) -> Iterator[Row]:
     """
     viewers: dict[int, int] = {}
     for index, tensor in enumerate(side.inventory.tensors):
-        if tensor.storage is not None and side.coverage.claimed[index]:
+        if tensor.storage is not None and side.claimed[index]:
             known = viewers.setdefault(tensor.storage, index)
             if known in rows and index not in rows:
                 viewers[tensor.storage] = index

@@ -47,8 +47,8 @@ def matched(sides: tuple[Side, Side], match: Match) -> Iterator[Row]:
         yield row("shape", "", (wide[0] - carried, wide[1] - carried))
     if match.elements is None:
         rest = (
-            int(sides[0].coverage.claimed[match.before]) - wide[0],
-            int(sides[1].coverage.claimed[match.after]) - wide[1],
+            sides[0].claimed[match.before] - wide[0],
+            sides[1].claimed[match.after] - wide[1],
         )
         if any(rest):
             # Proved with fewer stored elements on one side: that side broadcasts.
@@ -77,7 +77,7 @@ def beyond_slices(sides: tuple[Side, Side], matching: Matching) -> Iterator[Row]
                 dtype = _part(side.inventory.tensors[index].dtype)
                 matched[index] += dtype.nbytes(match.elements)
         for index, nbytes in matched.items():
-            rest = int(side.coverage.claimed[index]) - nbytes
+            rest = side.claimed[index] - nbytes
             if rest:
                 yield side.row(
                     "shape", side.name(index), rest, "proved", "beyond the slice both sides hold",
@@ -91,7 +91,7 @@ def copied(sides: tuple[Side, Side], copy: Copy) -> Row:
     original = sides[copy.of_side].inventory.tensors[copy.of_tensor].name
     where = "" if copy.of_side == copy.side else " of the other side"
     return side.row(
-        "duplicate", side.name(copy.tensor), int(side.coverage.claimed[copy.tensor]), copy.evidence,
+        "duplicate", side.name(copy.tensor), side.claimed[copy.tensor], copy.evidence,
         f"copy of {original}{where}: {copy.how}", place=side.place(copy.tensor),
         elements=side.claimed_elements(copy.tensor),
     )
@@ -102,7 +102,7 @@ def folded(sides: tuple[Side, Side], fold: Fold) -> Row:
     side = sides[fold.side]
     into = sides[1 - fold.side].inventory.tensors[fold.into].name
     return side.row(
-        "folded", side.name(fold.tensor), int(side.coverage.claimed[fold.tensor]), fold.evidence,
+        "folded", side.name(fold.tensor), side.claimed[fold.tensor], fold.evidence,
         f"{fold.how} {into}", place=side.place(fold.tensor),
         elements=side.claimed_elements(fold.tensor),
     )
@@ -112,7 +112,7 @@ def scaling(side: Side, scale: Scale) -> Row:
     """The scale or zero point under which a tensor equals another."""
     return side.row(
         "quantization-parameters", side.name(scale.tensor),
-        int(side.coverage.claimed[scale.tensor]), "proved",
+        side.claimed[scale.tensor], "proved",
         f"{scale.how} {side.name(scale.of)}", place=side.place(scale.tensor),
         elements=side.claimed_elements(scale.tensor),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cached_property
 
 from sizeforensics.inventory import Inventory
 from sizeforensics.ledger import Place, Row
@@ -14,19 +14,20 @@ NO_REFERENCE = "nothing in the artifact refers to it"
 """How a row is known, where several modules say the same."""
 
 
-@dataclass(frozen=True, slots=True)
 class Side:
     """One artifact with what each of its tensors claims; ``after`` says which column it fills."""
 
-    inventory: Inventory
-    coverage: Coverage
-    after: bool
-    data: set[int]
-    """Tensors that the program holds as data, not as weights."""
+    def __init__(self, inventory: Inventory, coverage: Coverage, *, after: bool) -> None:
+        self.inventory = inventory
+        self.after = after
+        # Lists: one number at a time is asked for, a hundred thousand times.
+        self.claimed: list[int] = coverage.claimed.tolist()
+        self.slack: list[int] = coverage.slack.tolist()
 
-    @classmethod
-    def of(cls, inventory: Inventory, coverage: Coverage, *, after: bool) -> Side:
-        return cls(inventory, coverage, after, program_data(inventory))
+    @cached_property
+    def data(self) -> set[int]:
+        """Tensors that the program holds as data, not as weights."""
+        return program_data(self.inventory)
 
     def name(self, index: int) -> str:
         return self.inventory.tensors[index].name
@@ -43,7 +44,7 @@ class Side:
     def place(self, index: int) -> Place:
         """Where a tensor of this side is stored."""
         tensor = self.inventory.tensors[index]
-        claimed = int(self.coverage.claimed[index])
+        claimed = self.claimed[index]
         if tensor.storage is None:
             return Place(tensor.name, 0, 0, claimed, tensor.dtype.name, tensor.shape)
         storage = self.inventory.storages[tensor.storage]
@@ -55,4 +56,4 @@ class Side:
     def claimed_elements(self, index: int) -> int:
         """Elements a tensor is the first to view; fewer than it has when it broadcasts."""
         tensor = self.inventory.tensors[index]
-        return min(int(self.coverage.claimed[index]) * 8 // tensor.dtype.bits, tensor.elements)
+        return min(self.claimed[index] * 8 // tensor.dtype.bits, tensor.elements)

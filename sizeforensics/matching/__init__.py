@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
 from sizeforensics.fingerprints import Advance, fingerprints, silent
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching import (
@@ -44,49 +47,46 @@ def match(before: Inventory, after: Inventory, advance: Advance = silent) -> Mat
         _survey(before, coverages[0], 0, advance), _survey(after, coverages[1], 1, advance),
     )  # fmt: skip
     pairing = Pairing((before, after), units, coverages)
-    if before.excerpts is not None:
-        return _match_excerpts(pairing)
     groups = content.group_by_content(pairing)
     content.match_in_order(pairing, groups)
-    content.match_permuted(pairing, groups)
-    masks.match_masked(pairing)
-    folds.match_folded(pairing)
-    orthogonal.match_orthogonal(pairing)
-    norms.match_norms_of_themselves(pairing)
-    adapters.match_merged(pairing)
-    content.place_copies(pairing, groups, lone=False)
-    quantized.match_quantized(pairing)
-    broadcasts.match_broadcast(pairing)
-    sparse.match_sparse(pairing)
-    slices.match_slices(pairing)
-    rounding.match_rounded(pairing)
-    names.match_equal_names(pairing)
-    content.match_trivial(pairing, groups)
-    content.place_copies(pairing, groups, lone=False)
-    parametrisations.absorb_rest(pairing)
-    names.match_inferred(pairing)
-    content.place_copies(pairing, groups, lone=True)
-    broadcasts.find_recipes(pairing)
+    for tier in _tiers(groups, sampled=before.excerpts is not None):
+        if not any(pairing.free):
+            break
+        tier(pairing)
     return pairing.result()
 
 
-def _match_excerpts(pairing: Pairing) -> Matching:
-    """The tiers that need no payload: what digests prove, what a grid of elements lets infer."""
-    groups = content.group_by_content(pairing)
-    content.match_in_order(pairing, groups)
-    content.match_permuted(pairing, groups)
-    folds.match_folded(pairing)
-    content.place_copies(pairing, groups, lone=False)
-    sampled_scales.match_sampled(pairing)
-    broadcasts.match_cores(pairing)
-    names.match_equal_names(pairing)
-    content.match_trivial(pairing, groups)
-    content.place_copies(pairing, groups, lone=False)
-    parametrisations.absorb_rest(pairing)
-    names.match_inferred(pairing)
-    content.place_copies(pairing, groups, lone=True)
-    broadcasts.find_recipes(pairing)
-    return pairing.result()
+def _tiers(groups: list[content.Group], *, sampled: bool) -> Iterator[Callable[[Pairing], None]]:
+    """What is tried on the tensors that are left, the strongest proof first.
+
+    Of ``sampled`` artifacts what digests prove, and what a grid of elements lets infer.
+    """
+    copies = partial(content.place_copies, groups=groups, lone=False)
+    yield partial(content.match_permuted, groups=groups)
+    if sampled:
+        yield folds.match_folded
+        yield copies
+        yield sampled_scales.match_sampled
+        yield broadcasts.match_cores
+    else:
+        yield masks.match_masked
+        yield folds.match_folded
+        yield orthogonal.match_orthogonal
+        yield norms.match_norms_of_themselves
+        yield adapters.match_merged
+        yield copies
+        yield quantized.match_quantized
+        yield broadcasts.match_broadcast
+        yield sparse.match_sparse
+        yield slices.match_slices
+        yield rounding.match_rounded
+    yield names.match_equal_names
+    yield partial(content.match_trivial, groups=groups)
+    yield copies
+    yield parametrisations.absorb_rest
+    yield names.match_inferred
+    yield partial(content.place_copies, groups=groups, lone=True)
+    yield broadcasts.find_recipes
 
 
 def find_copies(inventory: Inventory, units: list[Unit]) -> tuple[Copy, ...]:

@@ -29,7 +29,7 @@ from sizeforensics.matching.batch_norms import (
 )
 from sizeforensics.matching.norms import Norm, Norms
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.scaling import ROUNDINGS, Scaled, scaled_weights
+from sizeforensics.matching.scaling import ROUNDINGS, Scaled, scalable, scaled_weights
 from sizeforensics.matching.units import Unit
 
 
@@ -46,6 +46,8 @@ def match_folded(pairing: Pairing) -> None:
     Where both artifacts have a norm for one pair of weights, the closer one counts, whichever of
     the two comes first.
     """
+    if not all(any(map(scalable, free.values())) for free in pairing.free):
+        return
     vectors = Vectors(pairing)
     holders = [_Holder(vectors, side) for side in (0, 1)]
     found: list[_Fold] = []

@@ -102,11 +102,11 @@ def scaled_weights(
     by_peaks: dict[object, list[Unit]] = defaultdict(list)
     by_axes: dict[tuple[int, ...], list[Unit]] = defaultdict(list)
     for unit in pairing.free[side].values():
-        if _scalable(unit):
+        if scalable(unit):
             by_peaks[_peaks(pairing, unit)].append(unit)
             by_axes[tuple(sorted(unit.tensor.shape))].append(unit)
     for target in list(pairing.free[1 - side].values()):
-        alike = by_axes.get(tuple(sorted(target.tensor.shape))) if _scalable(target) else None
+        alike = by_axes.get(tuple(sorted(target.tensor.shape))) if scalable(target) else None
         if not alike:
             continue
         peers = by_peaks.get(_peaks(pairing, target), [])
@@ -136,7 +136,8 @@ def _tries(
                 yield source, layout
 
 
-def _scalable(unit: Unit) -> bool:
+def scalable(unit: Unit) -> bool:
+    """Whether a unit is a weight with channels of its own, in floats that can be read."""
     return (
         len(unit.tensor.shape) >= 2
         and unit.tensor.dtype.name in ROUNDOFF
