@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable
+from itertools import takewhile
 
 from sizeforensics.matching.casts import castable
 from sizeforensics.matching.pairing import Pairing
@@ -53,14 +54,25 @@ def match_inferred(pairing: Pairing) -> None:
     rank: Key = lambda unit: len(unit.tensor.shape)  # noqa: E731
     for averaged in (False, True):
         _by_suffix(
-            pairing, shape, "inferred", lambda _one, _other: "same name and shape, other values",
+            pairing, shape, "inferred",
+            lambda one, other: f"{_shared_name(one, other)} and shape, other values",
             averaged=averaged,
         )
     _by_suffix(
-        pairing, rank, "inferred", lambda _one, _other: "same name, other shape",
+        pairing, rank, "inferred", lambda one, other: f"{_shared_name(one, other)}, other shape",
         least_components=2,
     )
     _by_unique_shape(pairing)
+
+
+def _shared_name(one: Unit, other: Unit) -> str:
+    """What the names of two tensors have in common: all of them, or how they end."""
+    paths = components(one.tensor.name), components(other.tensor.name)
+    if paths[0] == paths[1]:
+        return "same name"
+    pairs = zip(reversed(paths[0]), reversed(paths[1]), strict=False)
+    ending = [ours for ours, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    return f"same end of the name ({'.'.join(reversed(ending))})"
 
 
 def _unread_by_equal_name(pairing: Pairing) -> None:

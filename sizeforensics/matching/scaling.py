@@ -154,6 +154,8 @@ def _layouts(source: Unit, target: Unit, widths: Collection[int]) -> Iterator[La
         for axis in (0, 1):
             if shape[axis] in widths:
                 yield Layout(order, axis)
+        if order != tuple(range(len(shape))):
+            continue  # no exporter permutes a transposed convolution
         for width in widths:
             groups, rest = divmod(width, shape[1])
             if groups > 1 and not rest and shape[0] % groups == 0:

@@ -271,3 +271,9 @@ def test_two_batch_norms_that_undo_each_other_are_seen_the_same_from_both_sides(
     assert {(fold.side, fold.tensor) for fold in there.folds} == {
         (1 - fold.side, fold.tensor) for fold in and_back.folds
     }
+
+
+def test_other_weights_with_the_axes_exchanged_are_no_transposed_convolution_in_groups() -> None:
+    ours = {"conv.weight": random(40, 8, 12, 3), **norm(24)}
+    found = diff(artifact(ours), artifact({"other.weight": random(41, 12, 8, 3)}))
+    assert "folded" not in tensor_causes(found)
