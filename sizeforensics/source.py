@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sizeforensics.errors import SourceError, Truncated
+from sizeforensics.units import counted
 
 BLOCK = 1 << 20
 """Bytes read at once when streaming; small enough to stay in the processor's cache."""
@@ -66,7 +67,7 @@ class Source(ABC):
         if start < 0 or end < start or end > self.size:
             raise Truncated(
                 self.path, self.origin() + max(0, min(start, self.size)),
-                f"{end - start:,} bytes at {start:#x}", f"a source of {self.size:,} bytes",
+                f"{counted(end - start, 'byte')} at {start:#x}", f"a source of {counted(self.size, 'byte')}",
             )
 
     def origin(self) -> int:
@@ -143,7 +144,7 @@ class FileSource(Source):
                 raise SourceError(self.path, "readable bytes", _reason(error)) from None
             if got == 0:
                 raise Truncated(
-                    self.path, start + filled, f"{len(view) - filled:,} more bytes",
+                    self.path, start + filled, counted(len(view) - filled, "more byte"),
                     "the end of a file that shrank while it was read",
                 )
             filled += got

@@ -1,4 +1,4 @@
-"""Byte counts and shares as text: parse and print, with an exact round trip."""
+"""Byte counts, shares and numbers of things as text: parse and print, with an exact round trip."""
 
 from __future__ import annotations
 
@@ -64,3 +64,14 @@ def format_share(share: Fraction) -> str:
             whole, decimals = digits[: len(digits) - places], digits[len(digits) - places :]
             return f"{whole}.{decimals} %" if decimals else f"{whole} %"
     raise InputError(f"expected a share with a finite number of decimals, got {share}")
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 tensor``, ``2 tensors``, ``2 further copies of tensors``."""
+    if count == 1:
+        return f"1 {noun}"
+    counted_noun = re.match(r"(.+?)(y?)( (?:of|without) .*)?$", noun)
+    if counted_noun is None:
+        return f"{count:,} {noun}"
+    head, y, rest = counted_noun.groups()
+    return f"{count:,} {head}{'ies' if y else 's'}{rest or ''}"

@@ -9,6 +9,7 @@ from sizeforensics.attribution.sides import GRAMMAR, NO_REFERENCE, Side
 from sizeforensics.inventory import Inventory, Record
 from sizeforensics.ledger import Row
 from sizeforensics.spans import ROLES, TENSOR_DATA, UNCLAIMED
+from sizeforensics.units import counted
 
 Moved = tuple[str, str] | None
 """Keys of an averaged network and of its twin, where the other side has the first under the second."""
@@ -75,7 +76,7 @@ def _record_compression(sides: tuple[Side, Side]) -> Iterator[Row]:
                 stored = record.stored_bytes
                 parts = record.parts or ((record.role, record.subject, record.nbytes),)
                 whole = sum(nbytes for _, _, nbytes in parts)
-                how = f"{record.nbytes:,} bytes deflated to {stored:,}"
+                how = f"{counted(record.nbytes, 'byte')} deflated to {stored:,}"
                 yield side.row("compression", name, stored - whole, "parsed", how)
                 yield side.row(_cause_of(record.role), record.subject, -stored, "parsed", how)
                 for role, subject, nbytes in parts:

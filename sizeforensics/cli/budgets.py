@@ -14,6 +14,7 @@ from sizeforensics.cli import options, output
 from sizeforensics.errors import InputError, SourceError, Unrecognized
 from sizeforensics.escape import one_line
 from sizeforensics.limits import Limits
+from sizeforensics.units import counted
 
 if TYPE_CHECKING:
     from sizeforensics.budget import Verdict
@@ -202,7 +203,6 @@ def init(*, places: tuple[str, ...], force: bool) -> None:
     """
     from sizeforensics.budget import config, starter
     from sizeforensics.report import save
-    from sizeforensics.report.words import counted
 
     target = config.OWN_FILE
     if os.path.lexists(target) and not force:

@@ -12,6 +12,9 @@ from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
 
 _NEWEST_PROTOCOL = 5
+_JOBLIB = b"joblib.numpy_pickle"
+"""Module of the placeholder that joblib pickles in front of the raw elements of an array."""
+_LOOKED_AT = 1 << 16
 _OLD_BEGINNINGS = b"(cdl]}"
 """First opcodes of a container or an object in protocols 0 and 1: MARK, GLOBAL, DICT, LIST,
 EMPTY_LIST, EMPTY_DICT."""
@@ -32,7 +35,13 @@ def looks_like(source: Source, head: bytes, limits: Limits) -> bool:
 def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     """The inventory of a pickle, protocols 0 to 5. Raises Unrecognized when it holds no tensor."""
     stream = Stream(source, limits)
-    pickle = stream.load(0, source.size)
+    try:
+        pickle = stream.load(0, source.size)
+    except FormatError:
+        if _JOBLIB in source.read(0, min(_LOOKED_AT, source.size)):
+            raise Unrecognized(source.path, source.origin(), "a model",
+                               "a joblib file, whose arrays lie between the opcodes of its pickle") from None  # fmt: skip
+        raise
     objects = stream.objects(pickle)
     # Protocols 0 and 1 do not say which of them they are.
     protocol = str(pickle.protocol or "0 or 1")

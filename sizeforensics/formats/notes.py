@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sizeforensics.escape import one_line
+from sizeforensics.units import counted
 
 _SINGULAR = {"are": "is", "carry": "carries", "have": "has", "reach": "reaches"}
 
@@ -26,14 +27,10 @@ class Notes:
 
     def finish(self) -> tuple[str, ...]:
         return (*self._said, *(
-            f"{_records(number, noun)} {_agree(number, what)}: {one_line(first, 100)!r}"
+            f"{counted(number, noun)} {_agree(number, what)}: {one_line(first, 100)!r}"
             + (f" and {number - 1:,} more" if number > 1 else "")
             for (noun, what), (number, first) in self._counted.items()
         ))
-
-
-def _records(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _agree(number: int, what: str) -> str:

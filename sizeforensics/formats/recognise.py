@@ -6,10 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 
 from sizeforensics.escape import one_line
+from sizeforensics.formats.encodings.protobuf_scalars import LEN
 from sizeforensics.formats.encodings.protobuf_wire import peek
 from sizeforensics.formats.encodings.zip_archive import Archive
 from sizeforensics.formats.onnx_parts.onnx_schema import TABLES, TAGS
 from sizeforensics.source import MemorySource
+from sizeforensics.units import counted
 
 _TEXT_PROTOBUF = re.compile(rb"\s*(#[^\n]*\n\s*)*(ir_version|producer_name|graph|opset_import)\s*[:{]")
 
@@ -18,6 +20,11 @@ _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 _FIELDS = 12
 """Fields of a protobuf message that are looked at."""
+_COREML = range(200, 3001)
+"""Fields of a Core ML ``Model`` that say which kind of model it is (``Model.proto``)."""
+_FIRST_OPERATORS = frozenset({
+    b"Placeholder", b"PlaceholderWithDefault", b"Const", b"NoOp", b"VarHandleOp", b"VariableV2",
+})  # fmt: skip
 
 _MAGICS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs.github.com/spec/",
@@ -32,6 +39,9 @@ _MAGICS: tuple[tuple[int, bytes, str], ...] = (
     (4, b"TFL3", "a TensorFlow Lite model"),
     (4, b"PTMF", "a PyTorch mobile model in the flatbuffer format"),
     (4, b"ET", "an ExecuTorch program"),
+    (4, b"ORTM", "a model in the ORT format of ONNX Runtime"),
+    (0, b"ftrt", "a TensorRT engine"),
+    (0, b"ML\xefR", "MLIR bytecode"),
     (0, b"PYTORCH1", "a PyTorch archive of the preview release 1.0"),
     (0, b"\x1f\x8b", "a gzip file: unpack it first"),
     (0, b"BZh", "a bzip2 file: unpack it first"),
@@ -57,8 +67,8 @@ def describe(head: bytes, size: int) -> str:
     if size == 0:
         return "an empty file"
     if not head.strip(b"\0"):
-        return f"zeros ({len(head):,} bytes looked at)"
-    for name_it in (_magic, _tar, _saved_model, _text, _protobuf):
+        return f"zeros ({counted(len(head), 'byte')} looked at)"
+    for name_it in (_magic, _tar, _saved_model, _text, _zlib, _protobuf):
         if words := name_it(head, size):
             return words
     return f"an unknown format that begins with {head[:8].hex(' ')}"
@@ -78,6 +88,8 @@ def describe_archive(archive: Archive) -> str:
         return "a Keras model (.keras)"
     if all(name.endswith(".npy") for name in names):
         return "NumPy arrays (.npz)"
+    if any("com.apple.CoreML/" in name for name in names):
+        return "a Core ML package (.mlpackage) in a ZIP archive"
     if "saved_model.pb" in base_names:
         return "a TensorFlow SavedModel in a ZIP archive: unpack it first"
     if inside := [name for name in names if name.endswith((".onnx", ".pt", ".pth", ".safetensors"))]:
@@ -87,7 +99,7 @@ def describe_archive(archive: Archive) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(repr(one_line(name, 40)) for name in names[:3])
-    return f"{len(names):,} records: {shown}" + (", ..." if len(names) > 3 else "")
+    return f"{counted(len(names), 'record')}: {shown}" + (", ..." if len(names) > 3 else "")
 
 
 def _magic(head: bytes, size: int) -> str:
@@ -110,18 +122,43 @@ def _saved_model(head: bytes, size: int) -> str:
     return ""
 
 
+def _zlib(head: bytes, size: int) -> str:
+    """The header of RFC 1950: deflate in a window of 32 KiB, and a check that divides by 31."""
+    if size < 8 or head[0] != 0x78 or int.from_bytes(head[:2], "big") % 31:
+        return ""
+    return "zlib data, as joblib compresses pickles"
+
+
 def _protobuf(head: bytes, size: int) -> str:
-    fields = list(peek(MemorySource("", head), 0, _FIELDS))
+    source = MemorySource("", head)
+    fields = list(peek(source, 0, _FIELDS))
     tags = [tag for tag, _, _ in fields]
+    if _tensorflow_node(head, fields):
+        return "a frozen TensorFlow graph"
+    if tags[:2] == [1 << 3, 2 << 3 | LEN] and any(tag >> 3 in _COREML for tag in tags[2:]):
+        return "a Core ML model (.mlmodel)"
     if not fields or fields[-1][2] > size or (len(fields) < _FIELDS and fields[-1][2] < min(size, len(head))):
         return ""
     for kind, needed, words in (
-        ("ModelProto", 1 << 3, "an ONNX model without a graph"),
-        ("TensorProto", 2 << 3, "a bare TensorProto of ONNX, which is one tensor and no model"),
+        ("ModelProto", {1 << 3, 8 << 3 | LEN}, "an ONNX model without a graph"),
+        ("ModelProto", {1 << 3}, "a protobuf message, perhaps of an ONNX model without a graph"),
+        ("TensorProto", {2 << 3}, "a bare TensorProto of ONNX, which is one tensor and no model"),
     ):
-        if needed in tags and all(TABLES[kind].known[min(tag, TAGS)] for tag in tags):
+        if needed <= set(tags) and all(TABLES[kind].known[min(tag, TAGS)] for tag in tags):
             return words
     return ""
+
+
+def _tensorflow_node(head: bytes, fields: Sequence[tuple[int, int, int]]) -> bool:
+    """Whether the first field is a ``NodeDef`` (tensorflow ``node_def.proto``): its name, then one of
+    the operators that graphs begin with."""
+    if not fields or fields[0][0] != 1 << 3 | LEN:
+        return False
+    _, start, end = fields[0]
+    parts = list(peek(MemorySource("", head[start:end]), 0, 2))
+    if [tag for tag, _, _ in parts] != [1 << 3 | LEN, 2 << 3 | LEN]:
+        return False
+    return head[start + parts[1][1] : start + parts[1][2]] in _FIRST_OPERATORS
 
 
 def _text(head: bytes, size: int) -> str:
@@ -134,7 +171,8 @@ def _text(head: bytes, size: int) -> str:
         (lambda: start.startswith((b"<!doctype html", b"<html")) or b"<html" in start,
          "an HTML page: an error or login page was saved in place of the model"),
         (lambda: start.startswith((b"<?xml", b"<net")),
-         "an XML file" + (", perhaps of OpenVINO" if b"<net" in start else "")),
+         "an OpenVINO model (IR), whose weights are in a file beside it" if b"<net" in start
+         else "an XML file"),
         (lambda: _TEXT_PROTOBUF.match(text[:4096]) is not None,
          "an ONNX model in protobuf's text format"),
         (lambda: start.startswith((b"{", b"[")), "a JSON file"),

@@ -23,6 +23,7 @@ from sizeforensics.inventory import File, Inventory, Storage, Tensor, c_strides
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import ALIGNMENT, METADATA, TENSOR_DATA, Owners, Spans, SpanSink
+from sizeforensics.units import counted
 
 HEADER = "safetensors header"
 INDEX = "safetensors index"
@@ -102,11 +103,11 @@ def read_header(source: Source, limits: Limits = DEFAULT_LIMITS) -> Header:
     end = _LEN_LENGTH + length
     if length > limits.json_bytes:
         raise LimitExceeded(
-            source.path, 0, "json_bytes", limits.json_bytes, f"a header of {length:,} bytes"
+            source.path, 0, "json_bytes", limits.json_bytes, f"a header of {counted(length, 'byte')}"
         )
     if end > source.size:
-        raise Truncated(source.path, 0, f"a header of {length:,} bytes",
-                        f"{source.size - _LEN_LENGTH:,} bytes behind its length")  # fmt: skip
+        raise Truncated(source.path, 0, f"a header of {counted(length, 'byte')}",
+                        f"{counted(source.size - _LEN_LENGTH, 'byte')} behind its length")  # fmt: skip
     found = bounded_json.loads(source, _LEN_LENGTH, end, limits)
     if type(found) is not dict:
         raise Corrupt(source.path, _LEN_LENGTH, "a JSON object as header", type(found).__name__)
@@ -154,7 +155,7 @@ def _entry(source: Source, base: int, name: str, value: Any, limits: Limits) -> 
     start, end = offsets
     bits = prod(shape) * dtype.bits
     if bits != 8 * (end - start):
-        raise fail(f"{bits // 8:,} bytes of data for shape and dtype", f"{end - start:,}")
+        raise fail(f"{counted(bits // 8, 'byte')} of data for shape and dtype", f"{end - start:,}")
     return Entry(name, dtype, tuple(shape), base + start, base + end)
 
 
@@ -175,10 +176,10 @@ def _check_layout(source: Source, base: int, entries: Sequence[Entry]) -> None:
         position = entry.end
     if position > source.size:
         raise Truncated(source.path, source.size, f"tensor data up to {position:#x}",
-                        f"the end of the file, {position - source.size:,} bytes early")  # fmt: skip
+                        f"the end of the file, {counted(position - source.size, 'byte')} early")  # fmt: skip
     if position < source.size:
         raise Corrupt(source.path, position, "the end of the file behind the last tensor",
-                      f"{source.size - position:,} bytes more")  # fmt: skip
+                      f"{counted(source.size - position, 'byte')} more")  # fmt: skip
 
 
 def _shown(value: object) -> str:

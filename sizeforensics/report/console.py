@@ -14,7 +14,7 @@ from sizeforensics.report.rows import CauseRow, DiffReport, TensorPair
 from sizeforensics.report.styled import Line, View
 from sizeforensics.report.words import percent
 from sizeforensics.spans import ROLES, UNCLAIMED
-from sizeforensics.units import format_bytes, signed_bytes
+from sizeforensics.units import counted, format_bytes, signed_bytes
 
 MAX_LINES = 20
 """Lines of a view without ``-v``."""
@@ -149,7 +149,7 @@ def _pairs(report: DiffReport, view: View) -> list[Line]:
         for pair in kept
     ]  # fmt: skip
     for title, group in (
-        (f"{len(left_out):,} more tensors", left_out), ("everything else", report.others),
+        (counted(len(left_out), "more tensor"), left_out), ("everything else", report.others),
     ):  # fmt: skip
         if group:
             before = sum(item.before_bytes for item in group)
@@ -221,7 +221,7 @@ def _shares(parts: Sequence[Part], total: int, view: View) -> list[Line]:
         line: Line = [(f"  {name:<{name_width}}  {amount:>{amount_width}}", "")]
         if bar_width >= _MIN_BAR_CELLS:
             line.append((f"  {styled.bar(part.share, bar_width, view):<{bar_width}}", styled.SHRANK))
-        spans = f"{part.count:,} span{'s' * (part.count != 1)}"
+        spans = counted(part.count, "span")
         lines.append([*line, (f"  {part.percent:>7}", ""), (f"  {spans}", styled.FAINT)])
     lines.append([(f"  {'total':<{name_width}}  {amounts[-1]:>{amount_width}}", styled.STRONG)])
     return lines
@@ -236,10 +236,10 @@ def _claims(report: InspectReport, view: View) -> Line:
 
 def _kinds(report: InspectReport) -> list[Line]:
     """The largest element types, operators and tensors, a line each."""
-    largest = sorted(report.tensors, key=lambda row: (-row.bytes, row.name))[:3]
+    largest = sorted(report.tensors, key=lambda row: (-row.stored_bytes, row.name))[:3]
     kinds = (
         ("tensors", _top(report.dtypes)), ("nodes", _top(report.ops)),
-        ("largest", ", ".join(f"{visible(row.name)} {format_bytes(row.bytes)}" for row in largest)),
+        ("largest", ", ".join(f"{visible(row.name)} {format_bytes(row.stored_bytes)}" for row in largest)),
     )  # fmt: skip
     lines: list[Line] = [[(f"  {name:<8} ", styled.STRONG), (text, "")] for name, text in kinds if text]
     return [[], *lines] if lines else []
@@ -302,7 +302,7 @@ def _tensor_table(report: InspectReport, view: View) -> list[Line]:
     rest = len(report.tensors) - len(rows)
     if rest:
         nbytes = sum(row.bytes for row in report.tensors) - sum(row.bytes for row in kept)
-        rows.append([f"({rest:,} more tensors)", "", "", f"{nbytes:,}", "", ""])
+        rows.append([f"({counted(rest, 'more tensor')})", "", "", f"{nbytes:,}", "", ""])
     return styled.table(["tensor", "type", "shape", "bytes", "offset", "use"], rows, right={3, 4})
 
 

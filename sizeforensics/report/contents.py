@@ -32,11 +32,12 @@ class Part:
 class TensorRow(NamedTuple):
     """A tensor as a table shows it.
 
-    ``bytes`` are its elements written out: several tensors can view the same stored bytes, so
-    these do not sum to the artifact. ``file`` and ``offset`` say where its first byte is stored,
-    None where it has none; ``storage`` indexes the artifact's storages. ``digest`` is that of the
-    elements, as hexadecimal digits; ``use`` is what it is for (``weight``, ``buffer``, ``constant``…),
-    ``scope`` where it lives: a key of the checkpoint, a subgraph.
+    ``bytes`` are its elements written out, stored or not; ``stored_bytes`` those that the file
+    spends on its storage, counted for the first tensor that views it, so that with
+    ``InspectReport.subjects`` they sum to the artifact. ``file`` and ``offset`` say where its first
+    byte is stored, None where it has none; ``storage`` indexes the artifact's storages. ``digest``
+    is that of the elements, as hexadecimal digits; ``use`` is what it is for (``weight``, ``buffer``,
+    ``constant``…), ``scope`` where it lives: a key of the checkpoint, a subgraph.
     """
 
     name: str
@@ -49,6 +50,7 @@ class TensorRow(NamedTuple):
     digest: str | None
     use: str
     scope: str
+    stored_bytes: int
 
     @property
     def shape_text(self) -> str:
@@ -101,10 +103,8 @@ class InspectReport:
     """Bytes of the encoded nodes by operator; ``count`` is nodes."""
     tensors: tuple[TensorRow, ...]
     """In the order of the artifact."""
-    stored: tuple[int, ...]
-    """Bytes in the file for each of ``tensors``: a storage counts for the first that views it."""
     subjects: tuple[SubjectRow, ...]
-    """What is not in ``stored``, most bytes first; together they sum to the artifact."""
+    """What is no tensor's ``stored_bytes``, most bytes first; together they sum to the artifact."""
     findings: tuple[FindingRow, ...]
     metadata: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
@@ -138,10 +138,9 @@ def inspect_report(
             if count
         ),
         tensors=tuple(
-            _tensor(inventory, tensor, digests[index] if digests else None)
+            _tensor(inventory, tensor, digests[index] if digests else None, stored[index])
             for index, tensor in enumerate(inventory.tensors)
         ),
-        stored=stored,
         subjects=_subjects(inventory, sum(stored)),
         findings=found,
         metadata=inventory.metadata,
@@ -222,7 +221,7 @@ def _subjects(inventory: Inventory, stored: int) -> tuple[SubjectRow, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.bytes, row.role, row.subject)))
 
 
-def _tensor(inventory: Inventory, tensor: Tensor, digest: str | None) -> TensorRow:
+def _tensor(inventory: Inventory, tensor: Tensor, digest: str | None, stored: int) -> TensorRow:
     file = offset = None
     if tensor.storage is not None:
         storage = inventory.storages[tensor.storage]
@@ -232,7 +231,7 @@ def _tensor(inventory: Inventory, tensor: Tensor, digest: str | None) -> TensorR
             offset += tensor.offset * tensor.dtype.bits // 8
     return TensorRow(
         tensor.name, tensor.dtype.name, tensor.shape, tensor.nbytes, file, offset, tensor.storage,
-        digest, tensor.use, tensor.scope,
+        digest, tensor.use, tensor.scope, stored,
     )  # fmt: skip
 
 

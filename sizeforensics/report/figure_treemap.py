@@ -14,9 +14,9 @@ from sizeforensics.report import figure_scene as scene
 from sizeforensics.report.contents import InspectReport
 from sizeforensics.report.figure_scene import FAINT, HEIGHT, MARGIN, WIDTH, Box, Line, Scene, Text
 from sizeforensics.report.rows import DiffReport
-from sizeforensics.report.words import counted, percent
+from sizeforensics.report.words import percent
 from sizeforensics.spans import ROLES, TENSOR_DATA, UNCLAIMED
-from sizeforensics.units import format_bytes, signed_bytes
+from sizeforensics.units import counted, format_bytes, signed_bytes
 
 MAX_BOXES = 40
 AREAS = ("after", "before", "change")
@@ -95,7 +95,7 @@ def inspect(report: InspectReport, by: str = "module") -> Scene:
         rest = [_Node(part.name, part.bytes, 0, part.count, tensors=False) for part in report.roles]
     else:
         tree = _tree(
-            (row.name, size, 0) for row, size in zip(report.tensors, report.stored, strict=True) if size
+            (row.name, row.stored_bytes, 0) for row in report.tensors if row.stored_bytes
         )
         sums: dict[str, _Node] = {}
         for subject in report.subjects:

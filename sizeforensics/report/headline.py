@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sizeforensics.ledger import Row
 from sizeforensics.report import words
 from sizeforensics.report.rows import IDENTICAL, CauseRow, Side
-from sizeforensics.units import format_bytes
+from sizeforensics.units import counted, format_bytes
 
 
 def headline(
@@ -31,15 +31,15 @@ def headline(
         return f"{same}, but {_phrase(recast[0])}."
     changed = sum(row.members for row in rows if (row.cause, row.evidence) == ("carried", "inferred"))
     if changed:
-        return f"{same} in every cause, but {words.counted(changed, 'tensor')} with other values."
+        return f"{same} in every cause, but {counted(changed, 'tensor')} with other values."
     other = sum(
         row.members for row in rows
         if (row.cause, row.evidence) == ("carried", "proved") and row.how not in ("", IDENTICAL)
     )
     if other:
-        return f"{same} in every cause, but {words.counted(other, 'tensor')} written another way."
+        return f"{same} in every cause, but {counted(other, 'tensor')} written another way."
     if unread and before.path != after.path:
-        return f"{same} in every cause, but the data of {words.counted(unread, 'tensor')} are not there to compare."
+        return f"{same} in every cause, but the data of {counted(unread, 'tensor')} are not there to compare."
     return f"{same} in every cause: no difference."
 
 

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 from sizeforensics.report.contents import InspectReport
 from sizeforensics.report.rows import DiffReport
-from sizeforensics.report.words import counted
 from sizeforensics.spans import ROLES
-from sizeforensics.units import format_bytes, signed_bytes
+from sizeforensics.units import counted, format_bytes, signed_bytes
 
 CAUSES_SHOWN = 3
 """Causes of a step that are named; the others are one sum, so that the line can be added up."""

@@ -71,17 +71,16 @@ def of_diff(report: DiffReport) -> dict[str, Any]:
 
 def of_inspect(report: InspectReport) -> dict[str, Any]:
     """Tensors and everything else; ``after`` is what the file spends, and sums to its size."""
-    rows = sorted(
-        zip(report.tensors, report.stored, strict=True),
-        key=lambda item: (-1 if item[0].file is None else item[0].file, item[0].offset or 0, item[0].name),
+    tensors = sorted(
+        report.tensors,
+        key=lambda row: (-1 if row.file is None else row.file, row.offset or 0, row.name),
     )
-    tensors = [tensor for tensor, _ in rows]
     waste = _waste(report)
     return {
         "kind": "inspect",
         "names": _names([one_line(tensor.name, NAME_LIMIT) for tensor in tensors]),
         "before": [tensor.bytes - _usual(tensor) for tensor in tensors],
-        "after": [stored - _usual(tensor) for tensor, stored in rows],
+        "after": [tensor.stored_bytes - _usual(tensor) for tensor in tensors],
         "bits": _bits(tensor.dtype for tensor in tensors),
         "dtype": _table(tensor.dtype for tensor in tensors),
         "shape": _table(tensor.shape_text for tensor in tensors),
@@ -89,7 +88,8 @@ def of_inspect(report: InspectReport) -> dict[str, Any]:
         "use": _table(tensor.use for tensor in tensors),
         "file": [-1 if tensor.file is None else tensor.file for tensor in tensors],
         "offset": _offsets([
-            None if tensor.offset is None else (tensor.offset, stored) for tensor, stored in rows
+            None if tensor.offset is None else (tensor.offset, tensor.stored_bytes)
+            for tensor in tensors
         ]),
         "others": _others((row.role, row.subject, 0, row.bytes, row.spans) for row in report.subjects),
     }

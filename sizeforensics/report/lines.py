@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sizeforensics.causes import CAUSES
 from sizeforensics.report import words
 from sizeforensics.report.rows import CauseRow, DiffReport
+from sizeforensics.units import counted
 
 SORTS = ("delta", "before", "after", "name")
 """Orders of lines: largest change first (the direction of the total before the other), largest on
@@ -88,7 +89,7 @@ def _line(entries: Sequence[CauseRow], report: DiffReport, title: str = "") -> C
     names = list(dict.fromkeys(entry.cause for entry in entries))
     detail = mostly = ""
     if title:
-        detail = ", ".join(names) if len(names) <= _NAMED else words.counted(len(entries), "cause")
+        detail = ", ".join(names) if len(names) <= _NAMED else counted(len(entries), "cause")
     elif len(entries) == 1:
         detail, mostly = _detail(entries[0])
     return CauseLine(
@@ -110,7 +111,7 @@ def _detail(entry: CauseRow) -> tuple[str, str]:
     tensors."""
     if entry.label or CAUSES[entry.cause].family not in _TENSOR_FAMILIES:
         return entry.label, ""
-    return words.counted(entry.count, "tensor"), entry.mostly
+    return counted(entry.count, "tensor"), entry.mostly
 
 
 def _line_order(line: CauseLine, sort: str, delta: int) -> tuple[bool, int, str, str]:

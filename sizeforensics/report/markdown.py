@@ -9,8 +9,7 @@ from sizeforensics.report.contents import InspectReport, TensorRow
 from sizeforensics.report.lines import CauseLine, cause_lines
 from sizeforensics.report.marked import LINE_LIMIT, code, details, fitted, marker, prose, table
 from sizeforensics.report.rows import DiffReport, Evidence, Fix, TensorPair
-from sizeforensics.report.words import counted
-from sizeforensics.units import format_bytes, signed_bytes
+from sizeforensics.units import counted, format_bytes, signed_bytes
 
 MAX_CAUSES, MAX_TENSORS, MAX_WARNINGS, MAX_FIXES = 20, 20, 10, 10
 

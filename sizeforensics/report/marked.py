@@ -13,7 +13,7 @@ from pathlib import PurePath
 from urllib.parse import quote
 
 from sizeforensics.escape import one_line
-from sizeforensics.report.words import counted
+from sizeforensics.units import counted
 
 MAX_CHARACTERS = 60_000
 """GitHub refuses comments of more than 65,536."""

@@ -77,13 +77,13 @@ def _pairs(report: DiffReport) -> Table:
 def _tensors(report: InspectReport) -> Table:
     columns = (
         ("name", str), ("dtype", str), ("shape", str), ("bytes", int), ("file", str), ("offset", int),
-        ("storage", int), ("digest", str), ("use", str), ("scope", str),
+        ("storage", int), ("digest", str), ("use", str), ("scope", str), ("stored_bytes", int),
     )  # fmt: skip
     files = report.side.files
     rows = (
         [row.name, row.dtype, row.shape_text, row.bytes,
          None if row.file is None else files[row.file].path, row.offset, row.storage, row.digest,
-         row.use, row.scope]
+         row.use, row.scope, row.stored_bytes]
         for row in report.tensors
     )  # fmt: skip
     return Table(columns, _defused(rows))

@@ -9,7 +9,7 @@ from sizeforensics.errors import LawBroken
 from sizeforensics.report.contents import InspectReport
 from sizeforensics.report.lines import cause_lines
 from sizeforensics.report.rows import DiffReport
-from sizeforensics.units import format_bytes, signed_bytes
+from sizeforensics.units import counted, format_bytes, signed_bytes
 
 MAX_BARS = 10
 """Causes drawn one by one; what is left is one more bar, ``other``."""
@@ -71,7 +71,7 @@ def of_inspect(report: InspectReport) -> Waterfall:
     level = 0
     bars = []
     for part in report.roles:
-        spans = f"{part.count:,} span{'s' * (part.count != 1)}"
+        spans = counted(part.count, "span")
         bars.append(Bar(
             "part", part.name, spans, format_bytes(part.bytes), part.percent,
             level, level + part.bytes, level + part.bytes,

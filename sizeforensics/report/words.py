@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sizeforensics.attribution import UNREAD
 from sizeforensics.escape import one_line
-from sizeforensics.units import format_bytes, signed_bytes
+from sizeforensics.units import counted, format_bytes, signed_bytes
 
 _NAME_LIMIT = 60
 """Characters of a tensor name or path inside a sentence; tables show it whole."""
@@ -47,17 +46,6 @@ def comparison(before: str, before_bytes: int, after: str, after_bytes: int) -> 
     word = "larger" if after_bytes > before_bytes else "smaller"
     difference = format_bytes(abs(after_bytes - before_bytes))
     return f"{after} is {difference} {word} than {before}" + (f" ({times})" if times else "")
-
-
-def counted(count: int, noun: str) -> str:
-    """``1 tensor``, ``2 tensors``, ``2 further copies of tensors``."""
-    if count == 1:
-        return f"1 {noun}"
-    counted_noun = re.match(r"(.+?)(y?)( (?:of|without) .*)?$", noun)
-    if counted_noun is None:
-        return f"{count:,} {noun}"
-    head, y, rest = counted_noun.groups()
-    return f"{count:,} {head}{'ies' if y else 's'}{rest or ''}"
 
 
 # noun counted (empty: the subject is not counted), what happened when bytes came, when they went.

@@ -106,7 +106,7 @@ CASES = [
     Case("ends: a prefix with adjusted offsets", FLAG, lambda: plus(prefix=b"#!/bin/sh\n"), "before the first record", _PREFIX),
     Case("ends: a prefix without adjusted offsets", FLAG,
          lambda: plus(prefix=b"#!/bin/sh\n", adjusted=False), "in front of", _PREFIX),
-    Case("ends: bytes behind the end", FLAG, lambda: plus(behind=b"tail"), "follow the end of the archive"),
+    Case("ends: bytes behind the end", FLAG, lambda: plus(behind=b"tail"), "behind the end of the archive"),
     Case("ends: offsets that cannot be reconciled", REFUSE, lambda: plus(start=12345)),
     Case("numbers: ZIP64 contradicts itself", REFUSE, lambda: plus(zip64=True, count=99)),
     Case("numbers: ZIP64 end record elsewhere", REFUSE, lambda: plus(zip64=True, at=3)),

@@ -217,3 +217,13 @@ def test_bytes_that_are_in_another_order_are_not_called_identical(
     rows = sizeforensics.diff(*paths).rows
     assert {row.how for row in rows if row.cause in ("carried", "dtype")} == {how}
     assert {row.evidence for row in rows if row.elements} == {"proved"}
+
+
+def test_joblib_puts_arrays_between_opcodes() -> None:
+    """``NumpyArrayWrapper`` is pickled, then the elements follow in the middle of the pickle."""
+    data = b"\x80\x04\x8c\x13joblib.numpy_pickle\x94\x8c\x11NumpyArrayWrapper\x94\x93\x94)\x81\x94\xff\xff."
+    with pytest.raises(Unrecognized, match="a joblib file"):
+        read(data)
+    with pytest.raises(FormatError) as caught:
+        read(data.replace(b"joblib", b"jxblib"))
+    assert not isinstance(caught.value, Unrecognized)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import pathlib
 import tarfile
+import tempfile
 import zipfile
+import zlib
 
 import numpy as np
+import onnx
 import pytest
 
 from sizeforensics import formats
@@ -48,6 +52,30 @@ def tar(name: str) -> bytes:
     return out.getvalue()
 
 
+def field(number: int, payload: bytes) -> bytes:
+    """A protobuf field of bytes, for numbers below 16 and payloads below 128."""
+    return bytes([number << 3 | 2, len(payload)]) + payload
+
+
+def ort() -> bytes:
+    """What ONNX Runtime itself writes in its format."""
+    import onnxruntime
+
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", ends[:1], ends[1:]), ir_version=10,
+                                   opset_imports=[onnx.helper.make_opsetid("", 20)])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = f"{folder}/model.ort"
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return pathlib.Path(folder, "model.ort").read_bytes()
+
+
+FROZEN = field(1, field(1, b"input") + field(2, b"Placeholder") + field(5, b"")) * 3
+COREML = b"\x08\x04" + field(2, field(1, b"")) + b"\xa2\x1f\x00"
 OTHERS = {
     "empty": (b"", "an empty file"),
     "zeros": (bytes(100), "zeros"),
@@ -63,6 +91,16 @@ OTHERS = {
     "mobile": (b"\x1c\0\0\0PTMF", "flatbuffer"),
     "saved model": (b"\x08\x01\x12\x80\x20\x0a\x05serve", "a TensorFlow SavedModel"),
     "xml": (b'<?xml version="1.0"?>\n<net name="x" version="11">', "OpenVINO"),
+    "ort": (ort(), "the ORT format"),
+    "engine": (b"ftrt" + bytes(20), "a TensorRT engine"),
+    "mlir": (b"ML\xefR\x06", "MLIR bytecode"),
+    "core ml": (COREML, "a Core ML model"),
+    "core ml package": (archive(m__Data__com_dot_apple_dot_CoreML__model=b""), "a Core ML package"),
+    "frozen graph": (FROZEN, "a frozen TensorFlow graph"),
+    "compressed pickle": (zlib.compress(b"x" * 30), "zlib data, as joblib"),
+    "no graph": (onnx.ModelProto(ir_version=8, opset_import=[onnx.helper.make_opsetid("", 20)]).SerializeToString(),
+                 "an ONNX model without a graph"),
+    "perhaps no graph": (b"\x08\x08" + field(2, b"writer"), "perhaps of an ONNX model without a graph"),
     "text protobuf": (b'ir_version: 8\nproducer_name: "x"\ngraph {', "text format"),
     "commented text protobuf": (b"# one\n# two\nir_version: 8\n", "text format"),
     "json": (b'{"a": [1, 2]}', "a JSON file"),

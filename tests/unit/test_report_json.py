@@ -7,11 +7,13 @@ from importlib.resources import files
 
 import jsonschema
 import pytest
+import torch
 
 from sizeforensics.report import json as renderer
 from sizeforensics.report.contents import inspect_report
 from sizeforensics.report.presentation import diff_report
 from tests.golden import samples
+from tests.torch_files import read, saved
 
 SCHEMAS = {
     path.name.removesuffix(".json"): json.loads(path.read_text(encoding="utf-8"))
@@ -96,6 +98,15 @@ def test_diff_sums():
     assert dtype["label"] == "float16 -> float32"
     assert (dtype["before_bytes"], dtype["after_bytes"]) == (0, 14_451_770)
     assert dtype["proved_bytes"] == 14_451_770
+
+
+def test_stored_bytes_of_views_broadcasts_and_meta_tensors():
+    wide = torch.ones(1).expand(100, 100)
+    inventory = read(saved({"meta": torch.empty(9, 9, device="meta"), "wide": wide, "tied": wide}))
+    document = json.loads(render_inspect(inventory, []))
+    sizes = {tensor["name"]: (tensor["bytes"], tensor["stored_bytes"]) for tensor in document["tensors"]}
+    assert sizes == {"meta": (324, 0), "wide": (40_000, 4), "tied": (40_000, 0)}
+    assert {"role": "tensor-data", "bytes": 4, "count": 1} in document["roles"]
 
 
 def test_map_tiles_and_streams_in_pieces():

@@ -300,6 +300,16 @@ def test_nested_tensors() -> None:
     assert saved.tensors["n.values"].shape == (5,)
 
 
+def test_jagged_nested_tensors() -> None:
+    parts = [torch.ones(2, 3), torch.ones(4, 3)]
+    saved = Saved({"n": torch.nested.nested_tensor(parts, layout=torch.jagged)})
+    assert saved.objects.warnings == []
+    values, offsets = saved.tensors["n.values"], saved.tensors["n.offsets"]
+    assert (values.shape, values.dtype.name, values.use) == ((6, 3), "float32", "weight")
+    assert saved.elements(offsets).tolist() == [0, 2, 6]
+    assert offsets.use == "sparse-index"
+
+
 def test_meta_tensors_have_no_storage() -> None:
     saved = Saved({"m": torch.empty(2, 3, device="meta", dtype=torch.float16)})
     found = saved.tensors["m"]
@@ -323,7 +333,7 @@ def test_wrapper_subclasses_have_no_bytes_of_their_own() -> None:
         b"ctorch._utils\n_rebuild_wrapper_subclass\n(cmod\nWrapper\nctorch\nbfloat16\nK\x02\x85"
         b"K\x01\x85K\x00NNN\x89tR"
     )
-    inner = b"}X\x05\x00\x00\x00inner" + rebuild(storage()) + b"s"
+    inner = b"N}X\x05\x00\x00\x00inner" + rebuild(storage()) + b"s\x86"  # in slots, as DTensor has it
     whole = (
         b"ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_wrapper_subclass\n"
         b"cmod\nWrapper\n(cmod\nWrapper\nctorch\nbfloat16\nK\x02\x85K\x01\x85K\x00NN\x89t" + inner + b"tR"
@@ -832,11 +842,14 @@ KEYS = {
     "float": (b"G?\xf0\x00\x00\x00\x00\x00\x00", "1.0"),
     "none": (b"N", "None"),
     "bool": (b"\x88", "True"),
-    "tuple": (b"K\x01K\x02\x86", "<tuple of 2>"),
+    "tuple": (b"K\x01K\x02\x86", "(1, 2)"),
+    "tuple of one": (b"X\x01\x00\x00\x00a\x85", "('a',)"),
+    "tuple of five": (b"(K\x01K\x02NK\x04K\x05t", "(1, 2, None, 4, …)"),
+    "enumeration": (b"cmod\nKind\nK\x01\x85R", "Kind(1)"),
     "list": (b"]", "<ListValue>"),
     "bytes": (b"C\x01a", "<Bytes>"),
     "class": (b"cmod\nCls\n", "mod.Cls"),
-    "laughs": (b")" + b"2\x86" * 200, "<tuple of 2>"),
+    "laughs": (b")" + b"2\x86" * 200, "((<tuple>, <tuple>), (<tuple>, <tuple>))"),
 }
 
 

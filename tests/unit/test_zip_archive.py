@@ -268,7 +268,7 @@ def test_a_prefix_is_shown(adjusted: bool, zip64: bool) -> None:
 def test_bytes_after_the_end_are_shown() -> None:
     archive = read(build(*SEVERAL, tail=b"secret"))
     assert tile(archive)["bytes after the archive"] == 6
-    assert archive.warnings == ("6 bytes follow the end of the archive",)
+    assert archive.warnings == ("6 bytes behind the end of the archive",)
 
 
 def test_gaps_are_shown_and_hidden_records_named() -> None:

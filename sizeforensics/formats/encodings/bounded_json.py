@@ -15,6 +15,7 @@ import numpy as np
 from sizeforensics.errors import Corrupt, LimitExceeded
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
+from sizeforensics.units import counted
 
 _LONGEST_NUMBER = 40  # characters; 20 hold every 64-bit integer
 _CHUNK = 1 << 20
@@ -31,7 +32,7 @@ def loads(source: Source, start: int, end: int, limits: Limits = DEFAULT_LIMITS)
     origin = source.origin() + start
     if end - start > limits.json_bytes:
         raise LimitExceeded(
-            source.path, origin, "json_bytes", limits.json_bytes, f"{end - start:,} bytes"
+            source.path, origin, "json_bytes", limits.json_bytes, counted(end - start, "byte")
         )
     data = source.read(start, end)
     _check_size(source.path, origin, data, limits)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sizeforensics.errors import Corrupt
 from sizeforensics.source import BLOCK, Source
+from sizeforensics.units import counted
 
 
 class Inflated(Source):
@@ -97,5 +98,5 @@ class Inflated(Source):
     def _lie(self, got: str) -> Corrupt:
         return Corrupt(
             self.path, self.origin(),
-            f"record {self._name!r} to inflate to {self.size:,} bytes", got,
+            f"record {self._name!r} to inflate to {counted(self.size, 'byte')}", got,
         )

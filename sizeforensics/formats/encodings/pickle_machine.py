@@ -18,6 +18,7 @@ from sizeforensics.formats.encodings.pickle_values import (
 )
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
+from sizeforensics.units import counted
 
 LONG_TEXT = 1 << 16
 """Bytes from which a string is left undecoded."""
@@ -80,7 +81,7 @@ class Machine:
         left = len(self.data) - self.at - 1
         if needed > left:
             raise Truncated(
-                self.path, self.origin + self.at, f"{needed:,} bytes of argument", f"{left:,} bytes"
+                self.path, self.origin + self.at, f"{counted(needed, 'byte')} of argument", counted(left, "byte")
             )
         self.fail(
             f"values on the stack, above a mark, for opcode {opcode:#04x}", "too few of them"
@@ -108,7 +109,7 @@ class Machine:
         left = len(self.data) - start
         if length > left:
             raise Truncated(
-                self.path, self.origin + self.at, f"{length:,} bytes of argument", f"{left:,} bytes"
+                self.path, self.origin + self.at, f"{counted(length, 'byte')} of argument", counted(left, "byte")
             )
         self.position = start + length
         return start
@@ -157,8 +158,8 @@ class Machine:
     def long_text(self, start: int, end: int) -> Any:
         if end > len(self.data):
             raise Truncated(
-                self.path, self.origin + self.at, f"{end - start:,} bytes of text",
-                f"{len(self.data) - start:,} bytes",
+                self.path, self.origin + self.at, f"{counted(end - start, 'byte')} of text",
+                counted(len(self.data) - start, "byte"),
             )  # fmt: skip
         return Text(start, end, "utf-8")
 

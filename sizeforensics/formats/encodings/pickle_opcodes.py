@@ -27,6 +27,7 @@ from sizeforensics.formats.encodings.pickle_values import (
     Text,
     unescape,
 )
+from sizeforensics.units import counted
 
 _INT_DIGITS = 4300  # what CPython converts at most (sys.get_int_max_str_digits)
 _LONG_INT = 1785  # bytes of a binary integer of as many digits
@@ -405,8 +406,8 @@ def _frame(machine: Machine) -> None:
     left = len(machine.data) - machine.position
     if length > left:
         raise Truncated(
-            machine.path, machine.origin + machine.at, f"a frame of {length:,} bytes",
-            f"{left:,} bytes",
+            machine.path, machine.origin + machine.at, f"a frame of {counted(length, 'byte')}",
+            counted(left, "byte"),
         )  # fmt: skip
     machine.stop = machine.position + length
     machine.framed = True

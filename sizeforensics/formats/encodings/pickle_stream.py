@@ -29,6 +29,7 @@ from sizeforensics.formats.encodings.pickle_values import (
 )
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
+from sizeforensics.units import counted
 
 FIRST_WINDOW = 1 << 20
 """Bytes ``load_first`` reads at first, when nobody knows how long the pickle is."""
@@ -51,7 +52,7 @@ def load(source: Source, start: int, end: int, limits: Limits = DEFAULT_LIMITS) 
     if end - start > limits.pickle_bytes:
         raise LimitExceeded(
             source.path, source.origin() + start, "pickle_bytes", limits.pickle_bytes,
-            f"{end - start:,} bytes",
+            counted(end - start, "byte"),
         )  # fmt: skip
     # A BytesIO hands its buffer over; read() would hold the bytes twice for a moment.
     data = BytesIO()

@@ -34,6 +34,7 @@ from sizeforensics.formats.encodings.protobuf_scalars import (
 )
 from sizeforensics.source import Source
 from sizeforensics.spans import Integers
+from sizeforensics.units import counted
 
 _LARGE = 1 << 16
 """A message above this size, in bytes, is not loaded but walked."""
@@ -365,7 +366,7 @@ def _refuse(source: Source, start: int, end: int) -> NoReturn:
     if payload > len(head):
         got = "a varint of more than 64 bits" if payload == BROKEN else edge
         refuse(f"a varint of field {number}", got)
-    refuse(f"{value:,} bytes of field {number}", f"{edge} after {end - start - payload:,}")
+    refuse(f"{counted(value, 'byte')} of field {number}", f"{edge} after {end - start - payload:,}")
 
 
 def peek(source: Source, start: int, most: int) -> Iterator[tuple[int, int, int]]:

@@ -15,6 +15,7 @@ from sizeforensics.formats.notes import Notes
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import ALIGNMENT, CONTAINER, UNCLAIMED
+from sizeforensics.units import counted
 
 BLOCK = 512
 RECORD = 20 * BLOCK
@@ -173,7 +174,7 @@ def _extended(source: Source, member: Member, overrides: _Overrides) -> _Overrid
     """What a pax header says about the members that follow: records ``length key=value``."""
     at = source.origin() + member.start
     if member.end - member.start > _MOST_PAX:
-        raise Unsupported(source.path, at, f"a pax header of at most {_MOST_PAX:,} bytes",
+        raise Unsupported(source.path, at, f"a pax header of at most {counted(_MOST_PAX, 'byte')}",
                           f"{member.end - member.start:,}")  # fmt: skip
     data = source.read(member.start, member.end)
     found: dict[str, str] = {}
@@ -198,7 +199,7 @@ def _pad(  # noqa: PLR0917 - a range and whose it is
     if start == end:
         return
     if any(block.any() for block in source.blocks(start, end)):
-        archive.notes.count("hold something else than zeros", f"{end - start:,} bytes at {start:#x}",
+        archive.notes.count("hold something else than zeros", f"{counted(end - start, 'byte')} at {start:#x}",
                             "stretch of padding")  # fmt: skip
         archive.framing.append(Piece(start, end, UNCLAIMED, name, HIDDEN))
     else:

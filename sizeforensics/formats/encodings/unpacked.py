@@ -7,6 +7,7 @@ import zlib
 from sizeforensics.errors import Corrupt, LimitExceeded
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import MemorySource, Source
+from sizeforensics.units import counted
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _WINDOW = 1 << 27
@@ -29,7 +30,7 @@ def unpacked(source: Source, limits: Limits = DEFAULT_LIMITS) -> Source:
     """
     if source.size > limits.json_bytes:
         raise LimitExceeded(
-            source.path, 0, "json_bytes", limits.json_bytes, f"{source.size:,} bytes"
+            source.path, 0, "json_bytes", limits.json_bytes, counted(source.size, "byte")
         )
     packed = source.read(0, source.size)
     if not packed.startswith((_GZIP, _ZSTD)):

@@ -35,6 +35,7 @@ from sizeforensics.formats.notes import Notes
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import ALIGNMENT, CONTAINER, UNCLAIMED, Integers, Owners, SpanSink
+from sizeforensics.units import counted
 
 _LOCAL = struct.Struct("<4s5H3I2H")  # 4.3.7
 _DESCRIPTOR = struct.Struct("<4s3I")  # 4.3.9, with the signature that 4.3.9.3 mentions
@@ -261,7 +262,7 @@ class _Records:
         hidden = data.startswith(LOCAL_SIGNATURE, at)
         self.notes.count(
             f"belong to no record the directory lists ({SUBJECTS[subject]})",
-            f"{end - start:,} bytes at {start:#x}"
+            f"{counted(end - start, 'byte')} at {start:#x}"
             + (", which begin like a record" if hidden else ""),
             noun="stretch of bytes" if subject == _BEFORE else "gap",
         )
@@ -274,9 +275,9 @@ class _Records:
         self.framing.add(end.comment_start, end.comment_end, _COMMENT)
         self.framing.add(end.comment_end, size, _AFTER)
         if size > end.comment_end:
-            self.notes.say(f"{size - end.comment_end:,} bytes follow the end of the archive")
+            self.notes.say(f"{counted(size - end.comment_end, 'byte')} behind the end of the archive")
         if end.shift:
-            self.notes.say(f"{end.shift:,} bytes were put in front of the archive, whose offsets do "
+            self.notes.say(f"{counted(end.shift, 'byte')} in front of the archive, whose offsets do "
                            "not count them: PyTorch cannot read it")  # fmt: skip
         if end.inside_comment:
             self.notes.say("the end record lies inside the comment of another, which is ignored")
@@ -341,7 +342,7 @@ def _check_contents(archive: Archive, limits: Limits, notes: Notes) -> None:
     if inflated > limits.inflated_bytes:
         raise LimitExceeded(
             archive.source.path, archive.source.origin(), "inflated_bytes", limits.inflated_bytes,
-            f"records that inflate to {inflated:,} bytes",
+            f"records that inflate to {counted(inflated, 'byte')}",
         )
     everything = sum(entry.nbytes for entry in archive.entries) <= _SMALL_ARCHIVE
     reader = _Reader(archive.source, _RECORDS_AHEAD)

@@ -19,6 +19,7 @@ from sizeforensics.formats.encodings.zip_end import (
 )
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
+from sizeforensics.units import counted
 
 STORED, DEFLATED = 0, 8
 DESCRIPTOR_FOLLOWS = 1 << 3
@@ -79,7 +80,7 @@ def read_directory(source: Source, end: End, limits: Limits) -> list[Row]:
     if length > limits.archive_directory_bytes:
         raise LimitExceeded(
             source.path, where, "archive_directory_bytes", limits.archive_directory_bytes,
-            f"a directory of {length:,} bytes",
+            f"a directory of {counted(length, 'byte')}",
         )
     data = source.read(end.directory_start, end.directory_end)
     rows: list[Row] = []
@@ -97,7 +98,7 @@ def read_directory(source: Source, end: End, limits: Limits) -> list[Row]:
     if at != length:
         raise corrupt(
             source, end.directory_start + at, f"the end of a directory of {end.records:,} entries",
-            f"{length - at:,} more bytes",
+            counted(length - at, "more byte"),
         )
     return rows
 
@@ -110,7 +111,7 @@ def _read_row(source: Source, end: End, data: bytes, at: int) -> Row:
     stop = ofs_extra + len_extra + len_comment
     if stop > len(data):
         raise corrupt(source, start, "a directory entry inside the directory",
-                      f"one that ends {stop - len(data):,} bytes after it")  # fmt: skip
+                      f"one that ends {counted(stop - len(data), 'byte')} after it")  # fmt: skip
     raw_name = data[at + _CENTRAL.size : ofs_extra]
     unknown: list[tuple[int, int]] = []
     if len_extra or FULL_32 in (stored, nbytes, header):
@@ -143,7 +144,7 @@ def _widen(source: Source, start: int, short: Sizes, zip64: bytes) -> Sizes:
         # Some writers repeat sizes that fit; they must then say the same.
         if tuple(values[:3]) != short[: min(3, len(values))]:
             raise corrupt(
-                source, start, f"ZIP64 sizes of {short.nbytes:,} and {short.stored:,} bytes",
+                source, start, f"ZIP64 sizes of {short.nbytes:,} and {counted(short.stored, 'byte')}",
                 " and ".join(f"{value:,}" for value in values[:2]),
             )
         return short
@@ -169,7 +170,7 @@ def _check_row(source: Source, end: End, row: Row) -> None:
         raise corrupt(
             source, row.start,
             f"record {row.name!r} before the directory at {end.directory_start:#x}",
-            f"{row.stored:,} bytes after a header at {row.header:#x}",
+            f"{counted(row.stored, 'byte')} after a header at {row.header:#x}",
         )
     if row.method == STORED and row.stored != row.nbytes:
         raise corrupt(source, row.start, f"stored record {row.name!r} to have one size",
@@ -177,7 +178,7 @@ def _check_row(source: Source, end: End, row: Row) -> None:
     if row.nbytes > row.stored * _DEFLATE_RATIO:
         raise corrupt(
             source, row.start,
-            f"record {row.name!r} to inflate to at most {row.stored * _DEFLATE_RATIO:,} bytes",
+            f"record {row.name!r} to inflate to at most {counted(row.stored * _DEFLATE_RATIO, 'byte')}",
             f"{row.nbytes:,}",
         )
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from sizeforensics.errors import Corrupt, Truncated, Unsupported
 from sizeforensics.source import Source
+from sizeforensics.units import counted
 
 _ZIP64_END = struct.Struct("<4sQ2H2I4Q")  # 4.3.14
 _ZIP64_LOCATOR = struct.Struct("<4sIQI")  # 4.3.15
@@ -67,8 +68,8 @@ def find_end(source: Source) -> End:
     comment_start = position + _END.size
     if comment_start + len_comment > size:
         raise Truncated(
-            source.path, source.origin() + position, f"an archive comment of {len_comment:,} bytes",
-            f"{size - comment_start:,} bytes to the end of the file",
+            source.path, source.origin() + position, f"an archive comment of {counted(len_comment, 'byte')}",
+            f"{counted(size - comment_start, 'byte')} to the end of the file",
         )
     records_start, shift, numbers = _find_zip64_end(source, position, _Numbers(*short))
     if numbers.disk or numbers.start_disk:
@@ -112,7 +113,7 @@ def _find_zip64_end(
         raise corrupt(source, locator, f"a ZIP64 end record at {offset:#x}", "none")
     if start + 12 + length != locator:
         raise corrupt(
-            source, start, f"a ZIP64 end record of {locator - start - 12:,} bytes", f"{length:,}"
+            source, start, f"a ZIP64 end record of {counted(locator - start - 12, 'byte')}", f"{length:,}"
         )
     long = _Numbers(*values)
     for small, large, full in zip(short, long, _FULL, strict=True):
@@ -131,8 +132,8 @@ def _find_directory(source: Source, limit: int, numbers: _Numbers, shift: int | 
     if slack < 0:
         raise corrupt(
             source, limit,
-            f"a directory of {numbers.length:,} bytes at {numbers.offset:#x} to end before this",
-            f"one that reaches {-slack:,} bytes further",
+            f"a directory of {counted(numbers.length, 'byte')} at {numbers.offset:#x} to end before this",
+            f"one that reaches {counted(-slack, 'byte')} further",
         )
     if numbers.records == 0 and numbers.length == 0:
         return numbers.offset

@@ -14,6 +14,7 @@ from sizeforensics.inventory import File, Storage, Tensor, c_strides
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source, Window
 from sizeforensics.spans import Owners
+from sizeforensics.units import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +106,13 @@ class Shelf:
         end = place.offset + length
         if end > size:
             raise NotReadError(
-                f"its bytes reach past the end of a file of {size:,} bytes"
+                f"its bytes reach past the end of a file of {counted(size, 'byte')}"
             )
         fits = length == expected and resolved.dtype.name != "string"
         if not fits:
             self._notes.add(
                 "external data of another size than the shape",
-                f"tensor {name!r} has {length:,} bytes of external data, its shape and type "
+                f"tensor {name!r} has {counted(length, 'byte')} of external data, its shape and type "
                 f"{expected:,}",
             )
         return _Range(at, place.offset, end, fits)

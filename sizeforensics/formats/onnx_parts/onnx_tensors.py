@@ -16,6 +16,7 @@ from sizeforensics.formats.encodings.protobuf_wire import scan
 from sizeforensics.formats.onnx_parts.onnx_declared import Declared, Piece
 from sizeforensics.formats.onnx_parts.onnx_schema import RAW_DATA, STRING_DATA, data_type
 from sizeforensics.source import DerivedSource, Source, Window
+from sizeforensics.units import counted
 
 _FIXED_WIDTHS = {4: 4, 10: 8}
 """Typed fields of fixed width: float_data and double_data, bytes of one value."""
@@ -73,7 +74,7 @@ def resolve(source: Source, tensor: Declared) -> Resolved:
             stored = sum(piece.nbytes for piece in viewed)
             _note(
                 oddities, "has a payload of another size than its shape",
-                f"stores {stored:,} bytes, which are not the {elements:,} elements of {dtype.name} "
+                f"stores {counted(stored, 'byte')}, which are not the {elements:,} elements of {dtype.name} "
                 "that its shape says"
             )
         if len({piece.packed for piece in pieces}) > 1:
@@ -197,7 +198,7 @@ def _fixed_bytes(source: Source, piece: Piece, width: int) -> int:
     if piece.nbytes % stride:
         raise Corrupt(
             source.path, source.origin() + piece.start, f"packed values of {width} bytes",
-            f"{piece.nbytes:,} bytes",
+            counted(piece.nbytes, "byte"),
         )
     return piece.nbytes // stride * width
 

@@ -25,6 +25,7 @@ from sizeforensics.formats.onnx_parts.onnx_tensors import check_packed
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import CONTAINER, DEBUG_INFO, TENSOR_DATA, Integers, Owners, SpanSink
+from sizeforensics.units import counted
 
 _STREAMED = frozenset({"ModelProto", "GraphProto"})
 _RUNS = frozenset({"AttributeProto", "TensorProto"})
@@ -215,7 +216,7 @@ class Walk(ABC):
         if self._structure > self.limits.structure_bytes:
             raise LimitExceeded(
                 self.source.path, self.source.origin() + int(starts[0]), "structure_bytes",
-                self.limits.structure_bytes, f"{self._structure:,} bytes that are no tensor's",
+                self.limits.structure_bytes, f"{counted(self._structure, 'byte')} that are no tensor's",
             )
 
     def _check_packed(self, fields: Fields, rows: Integers) -> None:

@@ -141,6 +141,19 @@ def _nested(self: Rebuilder, args: tuple[Any, ...], _: Call) -> Description:
     ))  # fmt: skip
 
 
+def _jagged(self: Rebuilder, args: tuple[Any, ...], _: Call) -> Description:
+    """A nested tensor of the layout ``torch.jagged``: rows one after the other, and where each begins
+    (``torch/nested/_internal/nested_tensor.py``)."""
+    (parts,) = args
+    if type(parts) is not DictValue:
+        return broken("a jagged tensor without parts")
+    return Description((
+        *self.named(parts.get("values"), ".values"),
+        *self.named(parts.get("offsets"), ".offsets", "sparse-index"),
+        *self.named(parts.get("lengths"), ".lengths", "sparse-index"),
+    ))  # fmt: skip
+
+
 def _meta(self: Rebuilder, args: tuple[Any, ...], _: Call) -> Description:
     dtype, size, stride, grad = args
     return _without_storage(self, dtype, size, stride, 0, grad)
@@ -293,6 +306,7 @@ FUNCTIONS: dict[str, Function] = {
     "torch._utils._rebuild_sparse_tensor": _sparse,
     "torch._utils._rebuild_sparse_csr_tensor": _sparse,
     "torch._utils._rebuild_nested_tensor": _nested,
+    "torch.nested._internal.nested_tensor._rebuild_njt": _jagged,
     "torch._utils._rebuild_meta_tensor_no_storage": _meta,
     "torch._utils._rebuild_wrapper_subclass": _wrapper,
     "torch._utils._rebuild_device_tensor_from_numpy": _from_other,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from sizeforensics.escape import one_line
-from sizeforensics.formats.encodings.pickle_values import Global, Pickle, Text
+from sizeforensics.formats.encodings.pickle_values import Call, Global, Pickle, Text
 from sizeforensics.formats.torch_parts.torch_rebuild import str_of
 
 ROOT = "root"
@@ -18,6 +18,8 @@ ROOT = "root"
 _DEEPEST = 64  # containers inside each other that are named one by one
 _LONGEST_PREFIX = 2_000  # characters of a container's name that its tensors repeat
 _LONGEST_PART = 200  # characters of one key in it
+_MOST_ITEMS = 4  # items of a tuple that is a key
+_LONGEST_ITEM = 40  # characters of a string in it
 MOST_ODDITIES = 100
 
 
@@ -95,7 +97,7 @@ class Names:
         if kind is Text:
             key = self.pickle.text(key)
         elif kind is not str:
-            return _describe_key(key)
+            return one_line(_describe_key(key), _LONGEST_PART)
         if key.isascii():
             return str(key)
         try:
@@ -115,15 +117,28 @@ def _step(kind: str, text: str) -> str:
     return f"._modules[{text!r}]" if kind == "module" else f"[{text!r}]"
 
 
-def _describe_key(key: Any) -> str:
+def _describe_key(key: Any, depth: int = 2) -> str:
     """A key that is no string, in a few characters, without looking far into it."""
     kind = type(key)
     if kind is int:
         return str_of(key)
     if kind in (bool, float) or key is None:
         return str(key)
+    if kind is str:
+        return repr(key[:_LONGEST_ITEM])
     if kind is Global:
-        return one_line(key.path, _LONGEST_PART)
-    if kind is tuple:
-        return f"<tuple of {len(key):,}>"
+        return str(key.path[:_LONGEST_PART])
+    if kind is Call and type(key.func) is Global and depth:
+        # An enumeration's member is a call of its class.
+        return f"{key.func.name[:_LONGEST_ITEM]}({_describe_items(key.args, depth)})"
+    if kind is tuple and depth:
+        return f"({_describe_items(key, depth)}{',' * (len(key) == 1)})"
     return f"<{kind.__name__}>"
+
+
+def _describe_items(values: Any, depth: int) -> str:
+    """``1, 'a'``: the first items of a tuple, deep enough for keys that people use."""
+    if type(values) is not tuple:
+        return "…"
+    items = [_describe_key(item, depth - 1) for item in values[:_MOST_ITEMS]]
+    return ", ".join(items + ["…"] * (len(values) > _MOST_ITEMS))

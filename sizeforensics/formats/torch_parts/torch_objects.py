@@ -286,8 +286,7 @@ class _Walk:
             if value.dict_items is not None:
                 yield from self.entries(value.dict_items, place._replace(kind="key", record=None))
         for state in value.states or ():
-            dicts = state if type(state) is tuple and len(state) == 2 else (state,)
-            for index, part in enumerate(dicts):
+            for index, part in enumerate(_parts_of(state)):
                 found = self.describe(part)
                 if found is not None:  # packed parameters: a weight and a bias
                     name = self.names.join(place.path, str(index))
@@ -380,7 +379,8 @@ class _Walk:
                 self.claim_payload(view.storage, name)
         if new and found.states:
             path = Path(name, name, DESCRIPTIONS, place.path.scope, "buffer", place.path.depth + 1)
-            tasks = tuple((state, _Place(path, owner, coarse=True)) for state in found.states)
+            inside = _Place(path, owner, coarse=True)
+            tasks = tuple((part, inside) for state in found.states for part in _parts_of(state))
         return owner, tasks
 
     def tensor_in_list(
@@ -504,6 +504,11 @@ _MODULE_DICTS = {
     "_modules": ("module", "weight"),
 }  # fmt: skip
 """What makes an object a ``torch.nn.Module``: kind and use of the entries of its dicts."""
+
+
+def _parts_of(state: Any) -> tuple[Any, ...]:
+    """The attributes of an object, and those in its slots (``copyreg``: a pair with those second)."""
+    return state if type(state) is tuple and len(state) == 2 else (state,)
 
 
 def _hollow(value: Any) -> bool:

@@ -22,6 +22,7 @@ from sizeforensics.formats.encodings.pickle_values import (
 )
 from sizeforensics.formats.torch_parts.torch_framing import embedded_storage
 from sizeforensics.limits import Limits
+from sizeforensics.units import counted
 
 
 class StorageRef(NamedTuple):
@@ -403,7 +404,7 @@ def check(
         return "more elements than can be addressed"
     if elements and 0 <= nbytes < ((last + 1) * dtype.bits + 7) // 8:
         return (
-            f"it ends at byte {((last + 1) * dtype.bits + 7) // 8:,} of a storage of {nbytes:,} bytes"
+            f"it ends at byte {((last + 1) * dtype.bits + 7) // 8:,} of a storage of {counted(nbytes, 'byte')}"
         )
     return ""
 

@@ -28,6 +28,7 @@ from sizeforensics.inventory import File, Inventory, Module, Quantization, Stora
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import CONTAINER, TENSOR_DATA, UNCLAIMED, Owners, SpanSink
+from sizeforensics.units import counted
 
 _MOST_SHOWN = 20
 """Callables of a pickle that frames others which are named."""
@@ -96,7 +97,7 @@ class Stream:
         last = first + numel * (1 if dtype is None else max(dtype.bits // 8, 1))
         if last > end:
             raise Truncated(source.path, source.origin() + first,
-                            f"{last - first:,} bytes of storage {name}", f"{end - first:,} bytes")  # fmt: skip
+                            f"{counted(last - first, 'byte')} of storage {name}", counted(end - first, "byte"))  # fmt: skip
         self.claim(start, first, CONTAINER, name, subject)
         self.claim(first, last, TENSOR_DATA, name, STORAGES)
         self.storages.append(
@@ -148,7 +149,7 @@ class Stream:
         left = self.source.size - start
         if left:
             self.claim(start, self.source.size, UNCLAIMED, name, name)
-            self.notes.say(f"{left:,} {'byte follows' if left == 1 else 'bytes follow'} {what}")
+            self.notes.say(f"{counted(left, 'byte')} {'follows' if left == 1 else 'follow'} {what}")
 
     def finish(self, file_format: str) -> Inventory:
         """The inventory; what nothing has claimed is ``unclaimed``."""

@@ -13,9 +13,9 @@ from sizeforensics.budget.verdict import Outcome, Verdict
 from sizeforensics.causes import CAUSES
 from sizeforensics.dtypes import DTYPES
 from sizeforensics.escape import one_line
-from sizeforensics.report.words import advice, counted, joined
+from sizeforensics.report.words import advice, joined
 from sizeforensics.spans import ROLES, TENSOR_DATA
-from sizeforensics.units import format_bytes, signed_bytes
+from sizeforensics.units import counted, format_bytes, signed_bytes
 
 NAME_LIMIT = 60
 """Characters of a tensor name in a line."""
