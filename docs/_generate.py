@@ -1,4 +1,4 @@
-"""The reference pages, written from the code when the documentation is built."""
+"""The reference pages, written from the code: by ``python -m tests.golden``, and before each build."""
 
 from __future__ import annotations
 
@@ -29,14 +29,18 @@ BEHIND = ("inventory", "report", "waste")
 """Fields of a result that the interface is made from, and that are none of it."""
 
 
-def write(folder: Path) -> None:
-    """Write every page, and touch none that has not changed."""
-    folder.mkdir(exist_ok=True)
-    pages = {
+def pages() -> dict[str, str]:
+    """Name and text of every page."""
+    return {
         "api": api(), "causes": causes(), "cli": commands(), "configuration": configuration(),
         "limits": limits(), "schemas": schemas(),
     }  # fmt: skip
-    for name, text in pages.items():
+
+
+def write(folder: Path) -> None:
+    """Write every page, and touch none that has not changed."""
+    folder.mkdir(exist_ok=True)
+    for name, text in pages().items():
         page = folder / f"{name}.md"
         if not page.exists() or page.read_text("utf-8") != text:
             page.write_text(text, "utf-8")
@@ -81,15 +85,27 @@ def schemas() -> str:
     return "# JSON schemas\n\n" + "\n".join(sections)
 
 
-def keys(schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Dotted keys of an object and of the objects in its arrays, their types and what they mean."""
-    for name, value in schema.get("properties", {}).items():
-        kind = value.get("type", "")
-        text = value.get("description", "").replace("|", "\\|")
-        yield f"{prefix}{name}", kind if isinstance(kind, str) else " or ".join(kind), text
-        yield from keys(value, f"{prefix}{name}.")
-        if isinstance(value.get("items"), dict):
-            yield from keys(value["items"], f"{prefix}{name}[].")
+def keys(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, str, str]]:
+    """Every value below a schema: its path, as ``budgets[].path`` or ``files[][0]``, type and meaning."""
+    below = [(f"{path}.{name}".lstrip("."), value) for name, value in schema.get("properties", {}).items()]
+    below += [(f"{path}[{number}]", value) for number, value in enumerate(schema.get("prefixItems", []))]
+    for place, value in below:
+        text = value["description"].replace("|", "\\|")
+        if "enum" in value:
+            text += f" One of {', '.join(f'`{json.dumps(choice)}`' for choice in value['enum'])}."
+        yield place, _kind(value), text
+        yield from keys(value, place)
+    for part in schema.get("anyOf", []):
+        yield from keys(part, path)
+    if isinstance(schema.get("items"), dict):
+        yield from keys(schema["items"], f"{path}[]")
+
+
+def _kind(value: dict[str, Any]) -> str:
+    if "const" in value:
+        return f"`{json.dumps(value['const'])}`"
+    kinds = value.get("type") or [part["type"] for part in value.get("anyOf", [])] or "string"
+    return kinds if isinstance(kinds, str) else " or ".join(kinds)
 
 
 def commands() -> str:
@@ -189,7 +205,8 @@ def api() -> str:
     return "\n".join([
         "# Python API\n",
         "`import sizeforensics as sf` loads nothing else; the first use of a name does. All sizes are",
-        "integers in bytes. Results are immutable.\n",
+        "integers in bytes. Results are immutable. Sphinx puts the signatures and descriptions of the code",
+        "in the place of the directives below.\n",
         "## Functions\n", *(_directive("autofunction", function.__name__) for function in functions),
         "## Results\n", *(_directive("autoclass", kind.__name__) for kind in results),
         "## What a budget is made of\n", *(_directive("autoclass", kind.__name__) for kind in made),

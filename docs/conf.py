@@ -1,7 +1,7 @@
 """How Sphinx builds these pages: ``sphinx-build -W docs build/docs``.
 
-The pages are Markdown; those of ``reference/`` are written from the code before each build, so that
-they cannot say anything else. With ``-W`` a link, an anchor or a name that leads nowhere is an error.
+The pages are Markdown; those of ``reference/`` are written from the code before each build, too, so
+that they cannot say anything else. With ``-W`` a link, an anchor or a name that leads nowhere is an error.
 """
 
 from __future__ import annotations

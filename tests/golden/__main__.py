@@ -1,6 +1,8 @@
-"""``python -m tests.golden`` writes every golden file, every example in ``reports/`` and the outputs
-that the README and the documentation quote again; review the change before committing."""
+"""``python -m tests.golden`` writes every golden file, every example in ``reports/``, the reference in
+``docs/`` and the outputs that the README and the other pages quote again; review the change before
+committing."""
 
+from docs import _generate
 from tests.golden import digests, snippets
 from tests.golden.cases import CASES, HERE
 from tests.golden.examples import FILES, FOLDER
@@ -16,6 +18,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, make_bytes in FILES.items():
         (FOLDER / name).write_bytes(make_bytes())
+    _generate.write(ROOT / "docs" / "reference")
     refresh({"output": ROOT})
     snippets.refresh([README, *PAGES])
 
