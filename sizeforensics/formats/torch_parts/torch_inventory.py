@@ -15,6 +15,7 @@ from sizeforensics.formats.encodings.zip_archive import Entry
 from sizeforensics.formats.encodings.zip_directory import DEFLATED
 from sizeforensics.formats.notes import Notes
 from sizeforensics.formats.torch_parts import torch_objects
+from sizeforensics.formats.torch_parts.observers import with_quantizers
 from sizeforensics.formats.torch_parts.torch_archive import TorchArchive, open_torch
 from sizeforensics.formats.torch_parts.torch_objects import Objects, PickledTensor
 from sizeforensics.formats.torch_parts.torch_payloads import (
@@ -115,7 +116,7 @@ class Assembly:
         content = self.torch.archive.content(self._entry(index))
         pickle = pickle_stream.load(content, 0, content.size, self.limits)
         objects = torch_objects.read_objects(pickle, self.limits)
-        tensors = part.assign(pickle.root, objects.tensors)
+        tensors = with_quantizers(part.assign(pickle.root, objects.tensors))
         self._pickled += [f"{part.record}: {warning}" for warning in objects.warnings]
         arrays = self._claim_pickle(index, part, pickle, objects, tensors)
         known = set(self._by_index.values())

@@ -14,6 +14,7 @@ from sizeforensics.formats.encodings import pickle_stream
 from sizeforensics.formats.encodings.pickle_values import Pickle
 from sizeforensics.formats.notes import Notes
 from sizeforensics.formats.torch_parts import torch_objects
+from sizeforensics.formats.torch_parts.observers import with_quantizers
 from sizeforensics.formats.torch_parts.pickle_globals import harmful, shown
 from sizeforensics.formats.torch_parts.torch_framing import COUNT, load_short
 from sizeforensics.formats.torch_parts.torch_objects import STORAGES, Objects, PickledTensor
@@ -119,7 +120,7 @@ class Stream:
         self, pickle: Pickle, objects: Objects, assign: Assign, by_key: Mapping[str, int]
     ) -> None:
         """The tensors and modules of a pickle; ``by_key`` are the storages outside of it."""
-        tensors = assign(pickle.root, objects.tensors)
+        tensors = with_quantizers(assign(pickle.root, objects.tensors))
         arrays: dict[int, int] = {}
         for array in arrays_in(pickle, objects, tensors, self.source, pickle.start):
             arrays[array.offset - pickle.start] = len(self.storages)
