@@ -13,6 +13,7 @@ from benchmarks.accuracy import (
     metadata,
     planted,
     quantisation,
+    quantisers,
     sidecars,
     training,
     weights,
@@ -21,7 +22,7 @@ from benchmarks.accuracy.planted import Recipe
 
 MODULES = (
     dtypes, training, duplicates, constants, encodings, metadata, sidecars, folds, quantisation,
-    containers, weights, combinations,
+    quantisers, containers, weights, combinations,
 )  # fmt: skip
 """Each registers its recipes when it is imported."""
 

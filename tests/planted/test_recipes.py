@@ -44,10 +44,10 @@ def test_attributes_what_was_planted(built: tuple[Recipe, Planted]) -> None:
 
 NEEDS_PAYLOAD = {
     "sparse-coo", "adapter-merged", "fused-qkv", "split-gates", "reordered-gates", "bidirectional",
-    "stacked", "halves",
+    "stacked", "halves", "packed-uint4", "packed-uint2", "dynamic-int8 (LSTM)",
 }  # fmt: skip
 """Recipes whose causes a few elements do not tell: rows and elements of one tensor inside another,
-sums of products."""
+sums of products, scales that count along several axes."""
 
 
 def test_snapshots_give_each_cause_the_bytes_of_the_files(built: tuple[Recipe, Planted]) -> None:
