@@ -64,7 +64,10 @@ def _initializers(path: Path) -> Iterator[tuple[str, _Tensor]]:
 def _flattened(prefix: str, value: Any) -> Iterator[tuple[str, _Tensor]]:
     """Tensors below dicts and modules; the network's own key is no part of a name."""
     if isinstance(value, torch.nn.Module):
-        value = value.state_dict()
+        try:
+            value = value.state_dict()
+        except AttributeError:
+            return  # torch's own quantised modules cannot list their state once they were loaded
     if isinstance(value, torch.Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
         yield prefix, _Tensor(dtype, value.element_size(), value.numel())

@@ -32,20 +32,21 @@ def unpacked(edges: Edges, integers: Mapping[int, Attributes]) -> list[Tensor]:
         for position in (0 if edges.op(node) == GATHER else 1, 3):
             index = edges.stored(names[position], node) if position < len(names) else None
             # A tensor that two operators read is seen as the first one sees it.
-            if index is None or tensors[index] is not edges.tensors[index] or bits not in {2, 4, 8}:
+            if index is None or tensors[index] is not edges.tensors[index] or not bits:
                 continue
             tensor = tensors[index]
             if edges.op(node) == GATHER:
                 shape = (*tensor.shape[:-1], *(size * 8 // bits for size in tensor.shape[-1:]))
             else:
-                shape = _matrix(tensor, attributes, bits)
+                shape = _matrix(tensor, attributes, codes=position == 1)
             tensors[index] = _seen_as(tensor, bits, shape)
     return tensors
 
 
 def bits_of(attributes: Attributes) -> int:
-    """Bits of a code; 0 where a function's caller decides."""
-    return attributes.get("bits", 4) or 0
+    """Bits of a code; 0 where a function's caller decides, or codes are not packed in whole bytes."""
+    bits = attributes.get("bits", 4)
+    return bits if bits in {2, 4, 8} else 0
 
 
 def blocks_of(attributes: Attributes) -> tuple[int, int, int] | None:
@@ -58,10 +59,14 @@ def blocks_of(attributes: Attributes) -> tuple[int, int, int] | None:
     return rows, columns, block
 
 
-def _matrix(tensor: Tensor, attributes: Attributes, bits: int) -> tuple[int, ...]:
-    """The codes or the zero points of a MatMulNBits as rows of what fills whole bytes."""
-    known = blocks_of(attributes)
-    return () if known is None else (known[0], tensor.elements // known[0] * 8 // bits)
+def _matrix(tensor: Tensor, attributes: Attributes, *, codes: bool) -> tuple[int, ...]:
+    """The codes or the zero points of a MatMulNBits as rows; without axes where neither fits."""
+    known, bits = blocks_of(attributes), bits_of(attributes)
+    if known is None:
+        return ()
+    rows, columns, block = known
+    blocks, width = -(-columns // block), tensor.elements // rows * 8 // bits
+    return (rows, width) if width == blocks * block or (not codes and width >= blocks) else ()
 
 
 def _seen_as(tensor: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
