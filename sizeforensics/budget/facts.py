@@ -252,8 +252,8 @@ def _tensor(facts: Facts, of: tuple[str, ...]) -> Reading:
     # A limit on a tensor that was renamed must not pass for ever.
     problem = "" if matching or pattern == "*" else f"no tensor matches {pattern!r}"
     largest = max((part.nbytes for part in matching), default=0)
-    culprits = tuple(_each(ROLES[TENSOR_DATA], matching)[:TOP])
-    return Reading(largest, facts.nbytes, culprits, culprits[:1], problem)
+    culprits = tuple(_each(ROLES[TENSOR_DATA], matching))
+    return Reading(largest, facts.nbytes, culprits[:TOP], culprits, problem)
 
 
 def _dtypes(facts: Facts, of: tuple[str, ...]) -> Reading:

@@ -157,7 +157,7 @@ class Budget:
             yield from _about_cause(name, value)
         for name in _names("forbid", self.forbid):
             if _ARROW.strip() in name:
-                pair = _pair(name)
+                pair = _pair("forbid", name)
                 yield Rule(f"forbid.{pair}", "retyped", (pair,), Threshold(fail=0))
             else:
                 _known("forbid", name, LIMITABLE)
@@ -199,7 +199,7 @@ def _about_cause(name: str, value: object) -> Iterator[Rule]:
         elif pairs:
             if name != "dtype":
                 raise InputError(f"{key}: expected a limit (only dtype has pairs of types), got {part!r}")
-            yield Rule(key, "retyped", tuple(map(_pair, pairs)), Threshold(**{severity: 0}))
+            yield Rule(key, "retyped", tuple(_pair(key, pair) for pair in pairs), Threshold(**{severity: 0}))
         else:
             amounts[severity] = part
     if amounts:
@@ -219,13 +219,13 @@ def _forbidden(value: object) -> tuple[str, ...]:
     return tuple(rest)
 
 
-def _pair(text: str) -> str:
+def _pair(where: str, text: str) -> str:
     """``float16 -> float32`` with the spaces that a ledger writes."""
     before, arrow, after = (part.strip() for part in text.partition(_ARROW.strip()))
     if not arrow:
-        raise InputError(f"dtype: expected a pair such as 'float16 -> float32', got {text!r}")
+        raise InputError(f"{where}: expected a pair such as 'float16 -> float32', got {text!r}")
     for name in (before, after):
-        _known("dtype", name, DTYPES)
+        _known(where, name, DTYPES)
     return f"{before}{_ARROW}{after}"
 
 

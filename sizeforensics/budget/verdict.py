@@ -128,13 +128,24 @@ def _outcome(
     culprits = reading.culprits
     remedies: tuple[Culprit, ...] = ()
     if reading.value > limit:
-        if rule.measure == "total" and facts.ledger and facts.ledger.before_bytes <= limit:
-            # The baseline kept the limit: to blame is what came since.
-            culprits = tuple(facts.gained()[:TOP])
-        remedies = _remedies(rule, facts, reading, reading.value - limit)
+        culprits, remedies = _blamed(rule, facts, reading, limit)
     return Outcome(
         rule, status, reading.value, bound, limit, culprits, remedies, waiver, reading.problem
     )
+
+
+def _blamed(
+    rule: Rule, facts: Facts, reading: Reading, limit: int
+) -> tuple[tuple[Culprit, ...], tuple[Culprit, ...]]:
+    """What is to blame for a value above its limit, and what would bring it under it."""
+    if rule.measure == "tensor":
+        large = tuple(tensor for tensor in reading.removable if tensor.nbytes > limit)
+        return large[:TOP], (large[0]._replace(members=len(large)),)
+    culprits = reading.culprits
+    if rule.measure == "total" and facts.ledger and facts.ledger.before_bytes <= limit:
+        # The baseline kept the limit: to blame is what came since.
+        culprits = tuple(facts.gained()[:TOP])
+    return culprits, _remedies(rule, facts, reading, reading.value - limit)
 
 
 def _waiver(rule: Rule, waivers: Sequence[Waiver]) -> Waiver | None:

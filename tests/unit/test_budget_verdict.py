@@ -246,7 +246,12 @@ def test_a_single_tensor():
     assert outcome(inventory, tensors={"*": 512}).status == "ok"
     one = outcome(inventory, tensors={"*.weight": 511})
     assert (one.status, one.value) == ("fail", 512)
-    assert blamed(one) == [("tensor-data", 512, "model.0.weight"), ("tensor-data", 128, "model.1.weight")]
+    # Only what is too large itself is to blame.
+    assert blamed(one) == [("tensor-data", 512, "model.0.weight")]
+    several = outcome(inventory, tensors={"*": 127})
+    assert [culprit.subject for culprit in several.culprits] == ["head[0]", "model.0.weight", "model.1.weight"]
+    assert several.remedies == (Culprit("tensor-data", "float32", 512, "head[0]", 3),)
+    assert blamed(outcome(inventory, tensors={"*.weight": 512}))[1:] == [("tensor-data", 128, "model.1.weight")]
     assert outcome(inventory, tensors={"model.1.*": 128}).status == "ok"
     assert outcome(inventory, tensors={"head[0]": 511}).culprits[0].subject == "head[0]"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
@@ -102,10 +102,14 @@ def diagnosis(verdict: Verdict) -> list[str]:
 
 
 def broken(verdict: Verdict) -> str:
-    """``2 of 7 limits broken, 1 waived``."""
-    waived = sum(outcome.status == "waived" for outcome in verdict.broken)
-    count = f"{len(verdict.broken) - waived:,} of {counted(len(verdict.outcomes), 'limit')} broken"
-    return f"{count}, {waived:,} waived" if waived else count
+    """``2 of 7 limits broken, 1 with a warning, 1 waived``."""
+    count = Counter(outcome.status for outcome in verdict.outcomes)
+    parts = [f"{count['fail']:,} of {counted(len(verdict.outcomes), 'limit')} broken"]
+    parts += [
+        f"{count[status]:,} {what}" for status, what in (("warn", "with a warning"), ("waived", "waived"))
+        if count[status]
+    ]  # fmt: skip
+    return ", ".join(parts)
 
 
 def statement(outcome: Outcome) -> str:
@@ -221,10 +225,10 @@ def _retyped(outcome: Outcome, remedy: Culprit, saves: str) -> str:
 
 
 def _narrower(outcome: Outcome, tensor: Culprit) -> str:
-    """How few bits an element may have."""
-    name = one_line(tensor.subject, NAME_LIMIT)
+    """How few bits an element of the largest may have."""
+    name, them = subjects(tensor), "them" if tensor.members > 1 else "it"
     now = DTYPES.get(tensor.label)
     bits = now.bits * outcome.limit // outcome.value if now else 0
     if not bits:
-        return f"make {name} smaller, or split it"
-    return f"store {name} in at most {counted(bits, 'bit')} an element instead of {tensor.label}, or split it"
+        return f"make {name} smaller, or split {them}"
+    return f"store {name} in at most {counted(bits, 'bit')} an element instead of {tensor.label}, or split {them}"
