@@ -42,8 +42,9 @@ class Excerpt:
 
     ``digest`` is xxh3-128 of the packed elements, None where they could not be read; ``casts`` hold
     the first ``KEY_BYTES`` of the same digest of the elements cast to other types, ``transposed``
-    those of a matrix written column by column. ``grid`` are some elements, None where the type has no
-    numpy equivalent.
+    those of a matrix written column by column. ``bags`` say which elements there are, as they are and
+    cast to narrower floats, see ``bags``. ``grid`` are some elements, None where the type has no numpy
+    equivalent.
     """
 
     claimed: int
@@ -51,6 +52,7 @@ class Excerpt:
     digest: bytes | None = None
     grid: npt.NDArray[Any] | None = None
     casts: dict[str, bytes] = field(default_factory=dict)
+    bags: dict[str, int] = field(default_factory=dict)
     transposed: bytes | None = None
     distinctive: bool = False
     """Whether equal content means more than chance."""

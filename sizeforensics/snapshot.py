@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from sizeforensics.bags import BAG_BYTES, MODULUS, bag_of
 from sizeforensics.dtypes import DTYPES, DType, numpy_dtype
 from sizeforensics.excerpts import KEY_BYTES, ORIGIN, SCHEMA, Excerpt, flat_places, grid_shape
 from sizeforensics.fingerprints import Advance, Fingerprint, fingerprints, on_threads, silent
@@ -26,7 +27,7 @@ from sizeforensics.matching import exact_narrower_type
 from sizeforensics.matching.arrays import MOST_ELEMENTS
 from sizeforensics.matching.batch_norms import Parts, declared_parts
 from sizeforensics.matching.broadcasts import core_of, recipe_of
-from sizeforensics.matching.casts import cast_sample
+from sizeforensics.matching.casts import cast_sample, castable
 from sizeforensics.matching.relations import typed_blocks
 from sizeforensics.matching.units import Unit, as_pairs, is_distinctive
 from sizeforensics.spans import ROLES, TENSOR_DATA
@@ -72,33 +73,42 @@ def _excerpt(
         return Excerpt(claimed)
     distinctive = is_distinctive(tensor, known.sample)
     unit = Unit(0, index, tensor, claimed, known.digest, known.sample, distinctive)
-    grid, casts = _read_once(inventory, tensor) if known.sample is not None else (None, {})
+    read = known.sample is not None
+    grid, casts, bags = _read_once(inventory, tensor, distinctive) if read else (None, {}, {})
     narrower = exact_narrower_type(inventory, unit)
     return Excerpt(
-        claimed, known.digest, grid, casts, _transposed(inventory, tensor), distinctive,
+        claimed, known.digest, grid, casts, bags, _transposed(inventory, tensor), distinctive,
         narrower.name if narrower else "", _core(inventory, unit),
         recipe_of(inventory, unit) if _may_be_computed(inventory, tensor) else None,
     )  # fmt: skip
 
 
 def _read_once(
-    inventory: Inventory, tensor: Tensor
-) -> tuple[npt.NDArray[Any], dict[str, bytes]]:
-    """The elements of the grid, and the keys of the casts."""
+    inventory: Inventory, tensor: Tensor, distinctive: bool
+) -> tuple[npt.NDArray[Any], dict[str, bytes], dict[str, int]]:
+    """The elements of the grid, the keys of the casts, and the bags."""
+    own = tensor.dtype.name
     wanted = flat_places(tensor.shape) if tensor.elements else np.zeros(0, dtype=np.int64)
-    states = {name: xxhash.xxh3_128() for name in CASTS.get(tensor.dtype.name, ())}
+    states = {name: xxhash.xxh3_128() for name in CASTS.get(own, ())}
+    rounded = [name for name in states if DTYPES[name].bits < tensor.dtype.bits]
+    bags = dict.fromkeys((own, *rounded) if distinctive and castable(own) else (), 0)
     parts: list[npt.NDArray[Any]] = []
     first = 0
     for block in typed_blocks(inventory, tensor):
+        if own in bags:
+            bags[own] += bag_of(block, own)
         for name, state in states.items():
-            cast = np.ascontiguousarray(cast_sample(block, tensor.dtype.name, name))
+            cast = np.ascontiguousarray(cast_sample(block, own, name))
             state.update(cast.view(np.uint8).data)
+            if name in bags:
+                bags[name] += bag_of(cast, name)
         here = slice(*np.searchsorted(wanted, (first, first + len(block))))
         parts.append(block[wanted[here] - first])
         first += len(block)
-    kept = np.concatenate(parts) if parts else np.zeros(0, dtype=numpy_dtype(tensor.dtype.name))
+    kept = np.concatenate(parts) if parts else np.zeros(0, dtype=numpy_dtype(own))
     grid = kept.reshape(grid_shape(tensor.shape))
-    return grid, {name: state.digest()[:KEY_BYTES] for name, state in states.items()}
+    keys = {name: state.digest()[:KEY_BYTES] for name, state in states.items()}
+    return grid, keys, {name: bag % MODULUS for name, bag in bags.items()}
 
 
 def _core(inventory: Inventory, unit: Unit) -> tuple[int, bytes] | None:
@@ -275,9 +285,12 @@ def _tensor(
         "scope": tensor.scope,
         "read_by": list(readers),
     }
+    bags = {name: bag.to_bytes(BAG_BYTES, "big").hex() for name, bag in excerpt.bags.items()}
     content = {
         "digest": "" if excerpt.digest is None else excerpt.digest.hex(),
         "casts": {name: key.hex() for name, key in excerpt.casts.items()},
+        "bag": bags.pop(tensor.as_pairs().dtype.name, ""),
+        "bags": bags,
         "transposed": "" if excerpt.transposed is None else excerpt.transposed.hex(),
         "grid": "" if excerpt.grid is None else b64encode(excerpt.grid.tobytes()).decode(),
         "trivial": excerpt.digest is not None and not excerpt.distinctive,

@@ -51,8 +51,8 @@ def matched(sides: tuple[Side, Side], match: Match) -> Iterator[Row]:
             sides[1].claimed[match.after] - wide[1],
         )
         if any(rest):
-            # Proved with fewer stored elements on one side: that side broadcasts.
-            yield row("densified" if match.evidence == "proved" else "shape", "", rest)
+            # The same content in fewer stored elements: that side broadcasts, or leaves out zeros.
+            yield row("shape" if match.by_name else "densified", "", rest)
 
 
 def _big_endian(side: Side, index: int) -> bool:
@@ -71,16 +71,19 @@ def beyond_slices(sides: tuple[Side, Side], matching: Matching) -> Iterator[Row]
     """What is left of tensors of which only slices were matched."""
     for number, side in enumerate(sides):
         matched: dict[int, int] = defaultdict(int)
+        evidence: dict[int, str] = {}
         for match in matching.matches:
             if match.elements is not None:
                 index = match.on(number)
                 dtype = _part(side.inventory.tensors[index].dtype)
                 matched[index] += dtype.nbytes(match.elements)
+                if evidence.get(index) != "inferred":
+                    evidence[index] = match.evidence
         for index, nbytes in matched.items():
             rest = side.claimed[index] - nbytes
             if rest:
                 yield side.row(
-                    "shape", side.name(index), rest, "proved", "beyond the slice both sides hold",
+                    "shape", side.name(index), rest, evidence[index], "beyond the slice both sides hold",
                     place=side.place(index),
                 )
 
@@ -112,7 +115,7 @@ def scaling(side: Side, scale: Scale) -> Row:
     """The scale or zero point under which a tensor equals another."""
     return side.row(
         "quantization-parameters", side.name(scale.tensor),
-        side.claimed[scale.tensor], "proved",
+        side.claimed[scale.tensor], scale.evidence,
         f"{scale.how} {side.name(scale.of)}", place=side.place(scale.tensor),
         elements=side.claimed_elements(scale.tensor),
     )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sizeforensics.bags import BAG_BYTES
 from sizeforensics.dtypes import DTYPES, DType, numpy_dtype
 from sizeforensics.errors import Corrupt, LimitExceeded, Unsupported
 from sizeforensics.excerpts import FEW, KEY_BYTES, ORIGIN, SCHEMA, Excerpt, grid_shape
@@ -204,13 +205,21 @@ class _Reader:
         digest = row.hexadecimal("digest", _DIGEST_BYTES) if row.has("digest") else None
         return Excerpt(
             claimed, digest, None if digest is None else self._grid(row, tensor.as_pairs()),
-            keys,
+            keys, self._bags(row, tensor),
             row.hexadecimal("transposed", KEY_BYTES) if row.has("transposed") else None,
             distinctive=digest is not None and not row.flag("trivial") and tensor.elements > FEW,
             narrower=row.one_of("narrower", ["", *DTYPES], ""),
             core=(core.integer(0), core.hexadecimal(1, KEY_BYTES)) if row.has("core") else None,
             recipe=(recipe.text(0), recipe.integer(1)) if row.has("recipe") else None,
         )  # fmt: skip
+
+    def _bags(self, row: Checked, tensor: Tensor) -> dict[str, int]:
+        """Of the elements as they are, and as cast to other types."""
+        cast = row.object("bags")
+        found = {name: cast.hexadecimal(name, BAG_BYTES) for name in cast.names()}
+        if row.has("bag"):
+            found[tensor.as_pairs().dtype.name] = row.hexadecimal("bag", BAG_BYTES)
+        return {name: int.from_bytes(bag, "big") for name, bag in found.items()}
 
     def _grid(self, row: Checked, tensor: Tensor) -> npt.NDArray[Any] | None:
         dtype = numpy_dtype(tensor.dtype.name)

@@ -12,6 +12,7 @@ from sizeforensics.matching import (
     broadcasts,
     content,
     folds,
+    gathered,
     masks,
     names,
     norms,
@@ -59,7 +60,7 @@ def match(before: Inventory, after: Inventory, advance: Advance = silent) -> Mat
 def _tiers(groups: list[content.Group], *, sampled: bool) -> Iterator[Callable[[Pairing], None]]:
     """What is tried on the tensors that are left, the strongest proof first.
 
-    Of ``sampled`` artifacts what digests prove, and what a grid of elements lets infer.
+    Of ``sampled`` artifacts what digests prove, and what bags and a grid of elements let infer.
     """
     copies = partial(content.place_copies, groups=groups, lone=False)
     yield partial(content.match_permuted, groups=groups)
@@ -68,6 +69,9 @@ def _tiers(groups: list[content.Group], *, sampled: bool) -> Iterator[Callable[[
         yield copies
         yield sampled_scales.match_sampled
         yield broadcasts.match_cores
+        yield gathered.match_same_elements
+        yield gathered.match_gathered
+        yield gathered.match_beginnings
     else:
         yield masks.match_masked
         yield folds.match_folded
@@ -79,12 +83,14 @@ def _tiers(groups: list[content.Group], *, sampled: bool) -> Iterator[Callable[[
         yield broadcasts.match_broadcast
         yield sparse.match_sparse
         yield slices.match_slices
-        yield rounding.match_rounded
+    yield rounding.match_rounded
     yield names.match_equal_names
     yield partial(content.match_trivial, groups=groups)
     yield copies
     yield parametrisations.absorb_rest
     yield names.match_inferred
+    if sampled:
+        yield adapters.fold_named
     yield partial(content.place_copies, groups=groups, lone=True)
     yield broadcasts.find_recipes
 

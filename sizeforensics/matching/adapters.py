@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from sizeforensics.matching.arrays import MOST_ELEMENTS, Doubles, doubles, nearest
 from sizeforensics.matching.batch_norms import ROUNDOFF, array_of
+from sizeforensics.matching.names import components
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.scaling import read_floats
 from sizeforensics.matching.units import Unit
@@ -72,6 +73,43 @@ def match_merged(pairing: Pairing) -> None:
             for first, seconds in _factors(pairing, side, shared):
                 if pairing.is_free(first):
                     _match(pairing, first, seconds, weights[side], weights[1 - side])
+
+
+def fold_named(pairing: Pairing) -> None:
+    """Infer of excerpts what ``match_merged`` computes: factors inside the module of a weight that
+    has other values on the other side."""
+    for side in (0, 1):
+        ours, theirs = ({unit.index: unit for unit in pairing.units[at]} for at in (side, 1 - side))
+        changed: dict[tuple[str, ...], list[tuple[Unit, Unit]]] = defaultdict(list)
+        for match in pairing.matches:
+            source, target = ours[match.on(side)], theirs[match.on(1 - side)]
+            if match.by_name and source.tensor.elements == target.tensor.elements:
+                changed[components(source.tensor.name)[:-1]].append((source, target))
+        shared = {source.tensor.elements for pairs in changed.values() for source, _ in pairs}
+        for first, seconds in _factors(pairing, side, shared):
+            inside = _enclosing(first, changed)
+            for second in seconds:
+                size = second.tensor.shape[0] * prod(first.tensor.shape[1:])
+                fitting = [
+                    target
+                    for source, target in inside
+                    if source.tensor.elements == size and _enclosing(second, changed) is inside
+                ]
+                if len(fitting) == 1 and pairing.is_free(first) and pairing.is_free(second):
+                    for unit in (first, second):
+                        how = "by its name and shape, low-rank adapter merged into"
+                        pairing.fold(unit, fitting[0], how, "inferred")
+
+
+def _enclosing(
+    factor: Unit, changed: dict[tuple[str, ...], list[tuple[Unit, Unit]]]
+) -> list[tuple[Unit, Unit]]:
+    """The weights of the innermost module around a factor that has any."""
+    path = components(factor.tensor.name)
+    for length in range(len(path) - 1, 0, -1):
+        if path[:length] in changed:
+            return changed[path[:length]]
+    return []
 
 
 class _Weights:

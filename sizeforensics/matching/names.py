@@ -12,8 +12,10 @@ from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.relations import Relation, casts_to
 from sizeforensics.matching.units import Unit
 
-_WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-"""Path components that DataParallel, torch.compile and FSDP put in front of what they wrap."""
+_WRAPPERS = frozenset(
+    {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "base_layer"}
+)
+"""Path components that DataParallel, torch.compile, FSDP and PEFT put in front of what they wrap."""
 
 _SEPARATORS = re.compile(r"[./]+|::")
 
@@ -91,7 +93,8 @@ def _unread_by_equal_name(pairing: Pairing) -> None:
         theirs = found[1].get(key, [])
         if len(ours) == len(theirs):
             for one, other in zip(ours, theirs, strict=True):
-                pairing.pair(one, other, "inferred", "same name, type and shape, values not read")
+                words = "same name, type and shape, values not read"
+                pairing.pair(one, other, "inferred", words, by_name=True)
 
 
 def _by_suffix(
@@ -137,7 +140,8 @@ def _by_suffix(
                 if (how := words(one, other)) is not None
             ]
             if len(agreeing) == 1:
-                pairing.pair(*agreeing[0][:2], evidence, agreeing[0][2])
+                by_name = evidence == "inferred"
+                pairing.pair(*agreeing[0][:2], evidence, agreeing[0][2], by_name=by_name)
 
 
 def _by_unique_shape(pairing: Pairing) -> None:
@@ -150,7 +154,8 @@ def _by_unique_shape(pairing: Pairing) -> None:
     for shape, ours in found[0].items():
         theirs = found[1].get(shape, [])
         if len(ours) == len(theirs) == 1:
-            pairing.pair(ours[0], theirs[0], "inferred", "the only tensors of this shape")
+            words = "the only tensors of this shape"
+            pairing.pair(ours[0], theirs[0], "inferred", words, by_name=True)
 
 
 def components(name: str) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ class Match(NamedTuple):
     """The largest absolute difference between the two under the transformation."""
     elements: int | None = None
     """Elements matched, where one tensor is a slice of the other; None for all of them."""
+    by_name: bool = False
+    """Whether names or shapes are all that says so: other sizes are then no other encoding."""
 
     def on(self, side: int) -> int:
         """The tensor of side 0, before, or 1, after."""
@@ -57,6 +59,7 @@ class Scale(NamedTuple):
     tensor: int
     of: int
     how: str
+    evidence: str = "proved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +107,12 @@ class Pairing:
 
     def pair(
         self, one: Unit, other: Unit, evidence: str, how: str, difference: float = 0.0,
-        *, elements: int | None = None,
+        *, elements: int | None = None, by_name: bool = False,
     ) -> None:
         """Match two free units of different sides, in whatever order they are given.
 
-        ``elements`` is their number where one of the units has more that nothing corresponds to.
+        ``elements`` is their number where one of the units has more that nothing corresponds to,
+        ``by_name`` whether nothing but names or shapes says so.
         """
         before, after = (one, other) if one.side == 0 else (other, one)
         del self.free[0][before.index]
@@ -116,14 +120,16 @@ class Pairing:
         self.matched[0].add(before.index)
         self.matched[1].add(after.index)
         self.matches.append(
-            Match(before.index, after.index, evidence, how, difference, elements)
+            Match(before.index, after.index, evidence, how, difference, elements, by_name)
         )
 
-    def slices(self, parts: Sequence[tuple[Unit, Unit, int, str]]) -> None:
+    def slices(
+        self, parts: Sequence[tuple[Unit, Unit, int, str]], evidence: str = "proved"
+    ) -> None:
         """Match slices of free units: (one, other, elements, how) for each run they share."""
         for one, other, count, how in parts:
             before, after = (one, other) if one.side == 0 else (other, one)
-            self.matches.append(Match(before.index, after.index, "proved", how, 0.0, count))
+            self.matches.append(Match(before.index, after.index, evidence, how, 0.0, count))
             for unit in (one, other):
                 self.free[unit.side].pop(unit.index, None)
                 self.matched[unit.side].add(unit.index)
@@ -141,7 +147,7 @@ class Pairing:
     def scale(self, unit: Unit, of: Unit, how: str) -> None:
         """Place a free unit as the scale of a quantised unit of its own side."""
         del self.free[unit.side][unit.index]
-        self.scales.append(Scale(unit.side, unit.index, of.index, how))
+        self.scales.append(Scale(unit.side, unit.index, of.index, how, self.computed))
 
     def result(self) -> Matching:
         return Matching(

@@ -44,7 +44,7 @@ def absorb_rest(pairing: Pairing) -> None:
             ]
             if not alike:
                 continue
-            pairing.pair(alike[0], group.target, "inferred", "stored in place of it")
+            pairing.pair(alike[0], group.target, "inferred", "stored in place of it", by_name=True)
         elif not _matched_inside(pairing, group):
             continue
         for unit in group.members.values():

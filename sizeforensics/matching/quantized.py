@@ -69,7 +69,7 @@ class _Side:
             if stored is not None and stored.scale is not None:
                 if unit.digest is not None and holds_codes(unit.tensor.dtype.name):
                     self._under_stored(unit, stored)
-            elif _quantized(unit):
+            elif may_be_codes(unit):
                 self._under_any(unit, None if stored is None else stored.zero_point)
 
     def _like(self, shape: tuple[int, ...]) -> Likeness | None:
@@ -155,7 +155,8 @@ def _bounds(
     return low - 2 * SLACK * np.abs(low), high + 2 * SLACK * np.abs(high)
 
 
-def _quantized(unit: Unit) -> bool:
+def may_be_codes(unit: Unit) -> bool:
+    """Whether a tensor may be quantised where no scale is named: small integers in rows."""
     return (
         unit.distinctive
         and unit.tensor.dtype.kind in ("int", "uint")

@@ -14,7 +14,7 @@ from sizeforensics.content import blocks, packed
 from sizeforensics.dtypes import elements
 from sizeforensics.excerpts import MOST_AXES, Excerpt, grid_shape
 from sizeforensics.inventory import Inventory, Tensor
-from sizeforensics.matching.casts import is_cast
+from sizeforensics.matching.casts import equal_after_cast, is_cast
 from sizeforensics.matching.units import Unit
 
 BLOCK_ELEMENTS = 1 << 17
@@ -22,6 +22,10 @@ BLOCK_ELEMENTS = 1 << 17
 
 MAX_PERMUTED_RANK = 6
 """Axes longer than 1 up to which permutations are tried; no exporter permutes more."""
+
+
+UNKNOWN: tuple[int, ...] = ()
+"""The order of axes that were permuted in a way that excerpts do not tell."""
 
 
 class Relation(NamedTuple):
@@ -49,7 +53,9 @@ class Relation(NamedTuple):
         steps = []
         if self.reshaped == "before":
             steps.append("reshaped")
-        if self.order is not None:
+        if self.order == UNKNOWN:
+            steps.append("the same elements in another order")
+        elif self.order is not None:
             steps.append(f"axes permuted {self.order}")
             if self.reshaped == "after":
                 steps.append("reshaped")
@@ -114,29 +120,38 @@ def permuted(
 def _permuted_excerpt(
     source: Unit, ours: Excerpt, target: Unit, theirs: Excerpt
 ) -> Relation | None:
-    """``permuted`` of two grids, without reshape. Of a matrix the digest of its transpose decides."""
+    """``permuted`` of two excerpts. Of a matrix the digest of its transpose decides, else the bags;
+    the grids say which axes were permuted, unless the shape was changed too."""
     shape, wanted = (
         tuple(size for size in unit.tensor.shape if size != 1) for unit in (source, target)
     )
-    if ours.grid is None or theirs.grid is None or len(shape) > MOST_AXES:
-        return None
-    if np.all(ours.grid == ours.grid.reshape(-1)[0]):
-        return None  # any order would do
     names = source.tensor.dtype.name, target.tensor.dtype.name
-    kept = ours.grid.reshape(grid_shape(shape))
-    flat = theirs.grid.reshape(-1)
-    for order in _orders(shape):
-        if tuple(shape[axis] for axis in order) != wanted:
-            continue
-        turned = np.ascontiguousarray(kept.transpose(order)).reshape(-1)
-        if names[0] != names[1]:
-            if is_cast(turned, names[0], flat, names[1]):
-                return Relation(cast=True, order=order, evidence="inferred")
-        elif turned.tobytes() == flat.tobytes():
-            if ours.transposed is None:
-                return Relation(cast=False, order=order, evidence="inferred")
-            return Relation(cast=False, order=order) if ours.transposed == theirs.key else None
-    return None
+    if ours.transposed is not None and names[0] == names[1] and shape[::-1] == wanted:
+        turned = ours.transposed == theirs.key
+        return Relation(cast=False, order=(1, 0)) if turned else None
+    if not same_bag(source, target) or ours.grid is None or theirs.grid is None:
+        return None
+    kept, flat = ours.grid.reshape(grid_shape(shape)), theirs.grid.reshape(-1)
+    found: tuple[int, ...] = UNKNOWN
+    for order in _orders(shape) if len(shape) <= MOST_AXES else ():
+        moved = np.ascontiguousarray(kept.transpose(order)).reshape(-1)
+        fits = tuple(shape[axis] for axis in order) == wanted
+        if fits and equal_after_cast(moved, names[0], flat, names[1]).all():
+            found = order
+            break
+    return Relation(names[0] != names[1], found, evidence="inferred")
+
+
+def same_bag(one: Unit, other: Unit) -> bool:
+    """Whether two excerpts hold the same elements, or one the other's rounded to its type."""
+    if one.excerpt is None or other.excerpt is None:
+        return False
+    names = one.tensor.dtype.name, other.tensor.dtype.name
+    ours, theirs = one.excerpt.bags, other.excerpt.bags
+    own, wanted = ours.get(names[0]), theirs.get(names[1])
+    if own is None or wanted is None:
+        return False
+    return own in (wanted, theirs.get(names[0])) or wanted == ours.get(names[1])
 
 
 def _turnings(

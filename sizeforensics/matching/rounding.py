@@ -55,20 +55,23 @@ def match_rounded(pairing: Pairing) -> None:
 
 
 def _peaks(unit: Unit) -> Hashable:
-    """Type, size, and where in the sample the largest elements are: no rounding moves them."""
+    """Type, sizes, and where in the sample the largest elements are: no rounding moves them."""
     sample = _sample(unit)
     places = np.argsort(np.abs(sample), kind="stable")[-3:].tolist()
-    return unit.tensor.dtype.name, unit.tensor.elements, *places
+    return unit.tensor.dtype.name, unit.tensor.elements, sample.size, *places
 
 
 def _difference(pairing: Pairing, one: Unit, other: Unit) -> float | None:
-    """The largest difference between two tensors; None when it is more than roundings."""
+    """The largest difference between two tensors; None when it is more than roundings.
+
+    Of excerpts it is that of the elements kept.
+    """
     samples = _sample(one), _sample(other)
     unit = ROUNDINGS * ROUNDOFF[one.tensor.dtype.name]
     peak = float(np.max(np.abs(samples)))
     worst = _worst(*samples, unit, peak)
-    if worst is None:
-        return None
+    if worst is None or one.excerpt is not None:
+        return worst
     sides = [blocks(pairing.inventories[found.side], found.tensor) for found in (one, other)]
     for pair in zip(*sides, strict=True):
         ours, theirs = (

@@ -112,11 +112,11 @@ def match_slices(pairing: Pairing) -> None:
     The largest are looked at first: a fused weight is made of its parts, not the reverse.
     """
     sheets = Sheets(pairing)
-    eligible = [unit for free in pairing.free for unit in free.values() if _eligible(unit)]
+    eligible = [unit for free in pairing.free for unit in free.values() if may_be_sliced(unit)]
     indices = _index(sheets, eligible, 0), _index(sheets, eligible, 1)
     types = _types(indices[0]), _types(indices[1])
     for unit in sorted(eligible, key=lambda unit: (-unit.tensor.elements, unit.index)):
-        for sheet in _sheets_of(unit) if pairing.is_free(unit) else ():
+        for sheet in sheets_of(unit) if pairing.is_free(unit) else ():
             other = 1 - unit.side
             runs = _cover(pairing, sheets, sheet, indices[other], types[other])
             if runs and _settled(sheet, runs):
@@ -124,7 +124,8 @@ def match_slices(pairing: Pairing) -> None:
                 break
 
 
-def _eligible(unit: Unit) -> bool:
+def may_be_sliced(unit: Unit) -> bool:
+    """Whether rows of a unit may be rows of others: of its own bytes, and more than chance."""
     return (
         unit.digest is not None
         and unit.distinctive
@@ -133,7 +134,8 @@ def _eligible(unit: Unit) -> bool:
     )
 
 
-def _sheets_of(unit: Unit) -> Iterator[Sheet]:
+def sheets_of(unit: Unit) -> Iterator[Sheet]:
+    """The ways in which a unit is seen as rows."""
     shape = [size for size in unit.tensor.shape if size != 1]
     if shape and shape[0] <= MOST_ROWS:
         yield Sheet(unit, "rows", shape[0], unit.tensor.elements // shape[0])
@@ -152,7 +154,7 @@ def _index(sheets: Sheets, eligible: list[Unit], side: int) -> Index:
     wanted = {unit.tensor.dtype.name for unit in eligible if unit.side != side}
     for unit in eligible if wanted else ():
         if unit.side == side:
-            for sheet in _sheets_of(unit):
+            for sheet in sheets_of(unit):
                 for target in wanted | {unit.tensor.dtype.name}:
                     for row, key in _windows(sheets, sheet, target):
                         index[sheet.length, target, key].append(Place(sheet, row))

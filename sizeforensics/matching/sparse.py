@@ -10,6 +10,7 @@ import numpy as np
 
 from sizeforensics.content import packed
 from sizeforensics.dtypes import AnyArray, elements
+from sizeforensics.inventory import Inventory
 from sizeforensics.matching.arrays import MOST_ELEMENTS
 from sizeforensics.matching.casts import castable, equal_after_cast
 from sizeforensics.matching.names import components
@@ -45,17 +46,16 @@ def match_sparse(pairing: Pairing) -> None:
 
 def _values(pairing: Pairing, side: int) -> Iterator[Unit]:
     """Free tensors with as many elements as some index tensor of their side has entries."""
-    entries = set(
-        chain.from_iterable(
-            tensor.shape
-            for tensor in pairing.inventories[side].tensors
-            if tensor.use == "sparse-index"
-        )
-    )
+    entries = entries_of(pairing.inventories[side])
     for unit in pairing.free[side].values() if entries else ():
-        fits = len(unit.tensor.shape) == 1 and unit.tensor.elements in entries
-        if fits and unit.distinctive and castable(unit.tensor.dtype.name):
+        if unit.tensor.shape in entries and unit.distinctive and castable(unit.tensor.dtype.name):
             yield unit
+
+
+def entries_of(inventory: Inventory) -> set[tuple[int, ...]]:
+    """The shapes that the values of a sparse tensor can have: a vector as long as its indices."""
+    indices = (tensor.shape for tensor in inventory.tensors if tensor.use == "sparse-index")
+    return {(size,) for size in chain.from_iterable(indices)}
 
 
 def _dense_by_count(pairing: Pairing, side: int, counts: set[int]) -> dict[int, list[Unit]]:

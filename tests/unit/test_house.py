@@ -21,7 +21,7 @@ FLOORS = [
     {"units", "terminal"},
     {"source"},
     {"spans", "dtypes", "versions", "excerpts"},
-    {"inventory"},
+    {"inventory", "bags"},
     {"views", "program_data"},
     {"content"},
     {"fingerprints"},
