@@ -167,8 +167,7 @@ def test_factors_beside_another_module_stay_what_they_are():
 # Scales that nobody names
 
 
-@pytest.mark.parametrize("zero", [0, 117])
-@pytest.mark.parametrize("axis", [None, 0, 1])
+@pytest.mark.parametrize(("zero", "axis"), [(0, None), (117, None), (0, 0), (0, 1)])
 def test_integers_whose_scale_is_stored_near_by(zero, axis):
     weight = random(1, 40, 24)
     others = {0: 1, 1: 0, None: (0, 1)}[axis]
