@@ -96,7 +96,8 @@ class Budget:
     A limit is a number of bytes, a size such as ``"15 MB"`` or a share such as ``"2 %"``, or
     ``{"warn": …, "fail": …}`` of two such; a share is one of the artifact, that of ``growth`` one
     of the baseline. Raises InputError, with what was probably meant, for a limit nobody can keep, and
-    where there is none: a budget that cannot fail is no promise.
+    where there is none: a budget that cannot fail is no promise. The last words about each field are how
+    a configuration says it.
     """
 
     total: object = None
@@ -127,8 +128,8 @@ class Budget:
     """List of the element types that tensors may have, or such lists to warn and to fail at.
     ``dtypes = ["float16", "int64"]``"""
     unexplained: object = None
-    """Limit on the bytes that nothing accounts for; a share is one of the artifact. A budget that has
-    other limits and does not say allows none. ``unexplained = "1 kB"``"""
+    """Limit on the bytes that nothing accounts for; a share is one of the artifact. Where it
+    is not given, not a byte is allowed. ``unexplained = "1 kB"``"""
     waivers: Sequence[Waiver] = ()
     """Limits that may be crossed until a day, as tables with the keys of a waiver.
     ``waivers = [{ limit = "unexplained", reason = "vendor tail", owner = "me", expires = 2030-12-31 }]``"""
