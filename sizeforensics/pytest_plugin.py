@@ -137,7 +137,6 @@ class Reports:
     def pytest_sessionstart(self) -> None:
         from sizeforensics import api
 
-        self.folder.mkdir(parents=True, exist_ok=True)
         api.observers.append(self.write)
 
     def pytest_sessionfinish(self) -> None:
@@ -157,6 +156,7 @@ class Reports:
         self.told.append(verdict)
         from sizeforensics.report import save, verdicts
 
+        self.folder.mkdir(parents=True, exist_ok=True)
         stem = self.folder / _file_name(self.test, len(self.told))
         (inspection if against is None else against).save(f"{stem}.html", force=True)
         for extension, form in (("md", "markdown"), ("json", "json")):

@@ -114,7 +114,7 @@ class Budget:
     """Table of limits on the bytes of a cause or role; a share is one of the artifact. A cause is
     measured in the artifact and, with a baseline, as what was gained since: the larger value counts.
     ``"forbid"`` means none, and for ``dtype`` one pair of element types, or a list of such texts, can
-    be forbidden, which needs a baseline.
+    be forbidden.
     ``causes = { duplicate = 0, metadata = "1 %", dtype = "forbid float16 -> float32" }``"""
     forbid: Sequence[str] = ()
     """List of causes, roles and pairs of element types of which there may not be a byte.
