@@ -14,9 +14,9 @@ from sizeforensics.formats.encodings import pickle_stream
 from sizeforensics.formats.encodings.pickle_values import DictValue, ListValue, Pickle
 from sizeforensics.formats.torch_parts.checkpoint_roles import assign_uses
 from sizeforensics.formats.torch_parts.torch_framing import MAGIC, PROTOCOL
-from sizeforensics.formats.torch_parts.torch_objects import Objects
 from sizeforensics.formats.torch_parts.torch_rebuild import str_of
 from sizeforensics.formats.torch_parts.torch_stream import Stream, scalar
+from sizeforensics.formats.torch_parts.torch_values import Objects
 from sizeforensics.inventory import Inventory
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source

@@ -15,8 +15,8 @@ from sizeforensics.errors import Corrupt
 from sizeforensics.formats.encodings import bounded_json
 from sizeforensics.formats.torch_parts.torch_archive import TorchArchive, script_record
 from sizeforensics.formats.torch_parts.torch_inventory import Assembly, Part
-from sizeforensics.formats.torch_parts.torch_objects import PickledTensor
 from sizeforensics.formats.torch_parts.torch_rebuild import check
+from sizeforensics.formats.torch_parts.torch_values import PickledTensor
 from sizeforensics.inventory import Inventory, Module
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.spans import GRAPH
@@ -149,7 +149,7 @@ def _add_tensors(
             assembly.notes.count("are not in the table of tensors", use.name, "tensor")
             continue
         found, key = _described(table[use.number], use, limits)
-        if not found.valid or key is None:
+        if found.problem or key is None:
             assembly.notes.count("are described in a way that makes no sense", use.name, "tensor")
         dtype = None if found.dtype is _UNKNOWN else found.dtype
         storage = None if key is None else assembly.add_storage(key, dtype)
@@ -165,16 +165,19 @@ def _described(value: Any, use: _Use, limits: Limits) -> tuple[PickledTensor, st
     dtype = DTYPES.get(_DTYPES.get(kind, "") if isinstance(kind, str) else "", _UNKNOWN)
     shape, strides = _integers(value.get("dims", [])), _integers(value.get("strides", []))
     offset = _integer(value.get("offset", 0))
-    valid = not (
+    if (
         dtype is _UNKNOWN or shape is None or strides is None or offset is None
-        or len(shape) > limits.tensor_rank or check(shape, strides, offset, dtype, -1)
-    )  # fmt: skip
+        or len(shape) > limits.tensor_rank
+    ):  # fmt: skip
+        problem = "its description makes no sense"
+    else:
+        problem = check(shape, strides, offset, dtype, -1)
     data = value.get("data")
     key = data.get("key") if isinstance(data, dict) else None
     scope = "constants" if use.use == "constant" else ""
     tensor = PickledTensor(
-        use.name, use.use, scope, dtype, shape or (), strides or (), offset or 0, storage=None,
-        requires_grad=value.get("requiresGrad") is True, quantizer=None, valid=valid,
+        use.name, use.use, dtype, shape or (), strides or (), offset or 0, storage=None,
+        requires_grad=value.get("requiresGrad") is True, quantizer=None, problem=problem, scope=scope,
     )  # fmt: skip
     return tensor, key if isinstance(key, str) else None
 
@@ -196,4 +199,4 @@ def _integers(values: Any) -> tuple[int, ...] | None:
 
 def _only_own(_: object, tensors: list[PickledTensor]) -> list[PickledTensor]:
     """Without what is only a number of the table."""
-    return [tensor for tensor in tensors if tensor.valid]
+    return [tensor for tensor in tensors if not tensor.problem]

@@ -15,9 +15,9 @@ from sizeforensics.errors import Corrupt, Truncated
 from sizeforensics.formats.encodings.pickle_values import DictValue, ListValue, PersistentId, Pickle
 from sizeforensics.formats.encodings.tar_archive import Member, TarArchive
 from sizeforensics.formats.torch_parts.checkpoint_roles import assign_uses
-from sizeforensics.formats.torch_parts.torch_objects import DESCRIPTIONS
-from sizeforensics.formats.torch_parts.torch_rebuild import StorageRef, View, check, storage_dtype
+from sizeforensics.formats.torch_parts.torch_rebuild import check, storage_dtype
 from sizeforensics.formats.torch_parts.torch_stream import TRAILING, Stream, scalar
+from sizeforensics.formats.torch_parts.torch_values import DESCRIPTIONS, PickledTensor, StorageRef
 from sizeforensics.inventory import Inventory
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
@@ -168,7 +168,7 @@ class _Reader:
             self.stream.claim(found.start, found.end, PICKLE, name, DESCRIPTIONS)
         self.stream.add_tensors(pickle, objects, assign_uses, by_key)
 
-    def persistent(self, value: PersistentId) -> View | None:
+    def persistent(self, value: PersistentId) -> PickledTensor | None:
         """The tensor or storage whose number a persistent id is."""
         number = value.value
         if type(number) is str and number.isascii() and number.isdecimal() and len(number) < 40:
@@ -186,7 +186,7 @@ class _Reader:
         offset = found.storage.offset + found.offset
         problem = check(found.shape, found.strides, offset, dtype, nbytes)
         ref = StorageRef(str(number), found.storage.dtype, found.storage.numel, nbytes, "")
-        return View("", "", dtype, found.shape, found.strides, offset, ref, False, None, problem)
+        return PickledTensor("", "", dtype, found.shape, found.strides, offset, ref, False, None, problem)
 
     # -- small things ------------------------------------------------------------------------------
 

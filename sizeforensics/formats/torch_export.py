@@ -16,8 +16,8 @@ from sizeforensics.dtypes import DTYPES, opaque
 from sizeforensics.formats.encodings import bounded_json
 from sizeforensics.formats.torch_parts.torch_archive import TorchArchive
 from sizeforensics.formats.torch_parts.torch_inventory import Assembly, Assign
-from sizeforensics.formats.torch_parts.torch_objects import PickledTensor
 from sizeforensics.formats.torch_parts.torch_rebuild import check
+from sizeforensics.formats.torch_parts.torch_values import PickledTensor
 from sizeforensics.inventory import Inventory
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
@@ -190,7 +190,7 @@ def _add_payloads(assembly: Assembly, limits: Limits, tree: _Tree) -> None:
                 assembly.graft(f"{tree.directory}{path}", _renamed(full_name, use, tree.scope))
             continue
         found = _described(full_name, use, tree.scope, meta.get("tensor_meta"), limits)
-        if not found.valid:
+        if found.problem:
             assembly.notes.count("are described in a way that makes no sense", name, "payload")
         dtype = None if found.dtype is _UNKNOWN else found.dtype
         assembly.add_tensor(found, assembly.add_storage(f"{tree.directory}{path}", dtype))
@@ -207,14 +207,16 @@ def _described(name: str, use: str, scope: str, meta: Any, limits: Limits) -> Pi
     dtype = DTYPES.get(_DTYPES.get(kind, "") if type(kind) is int else "", _UNKNOWN)
     shape, strides = _sizes(meta.get("sizes")), _sizes(meta.get("strides"))
     offset = _size(meta.get("storage_offset"))
-    valid = not (
+    if (
         dtype is _UNKNOWN or shape is None or strides is None or offset is None
         or len(shape) > limits.tensor_rank or meta.get("layout") != _STRIDED
-        or check(shape, strides, offset, dtype, -1)
-    )  # fmt: skip
+    ):  # fmt: skip
+        problem = "its description makes no sense"
+    else:
+        problem = check(shape, strides, offset, dtype, -1)
     return PickledTensor(
-        name, use, scope, dtype, shape or (), strides or (), offset or 0, storage=None,
-        requires_grad=False, quantizer=None, valid=valid,
+        name, use, dtype, shape or (), strides or (), offset or 0, storage=None,
+        requires_grad=False, quantizer=None, problem=problem, scope=scope,
     )  # fmt: skip
 
 
@@ -273,7 +275,7 @@ def _listed(named: dict[str, list[Any]], limits: Limits) -> Assign:
             if not (_are_ints(shape) and _are_ints(strides) and _are_ints([offset])) or len(
                 shape
             ) > limits.tensor_rank or check(tuple(shape), tuple(strides), offset, view.dtype, -1):
-                found.append(view._replace(valid=False))
+                found.append(view._replace(problem="its description makes no sense"))
             else:
                 found.append(
                     view._replace(shape=tuple(shape), strides=tuple(strides), offset=offset)

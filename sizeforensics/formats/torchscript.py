@@ -14,7 +14,7 @@ from sizeforensics.escape import one_line
 from sizeforensics.formats.torch_parts import script_harm
 from sizeforensics.formats.torch_parts.torch_archive import TorchArchive, script_record
 from sizeforensics.formats.torch_parts.torch_inventory import Assembly, Part
-from sizeforensics.formats.torch_parts.torch_objects import PickledTensor
+from sizeforensics.formats.torch_parts.torch_values import PickledTensor
 from sizeforensics.inventory import Inventory
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.spans import CODE, DEBUG_INFO

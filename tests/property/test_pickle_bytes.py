@@ -28,7 +28,8 @@ from sizeforensics.formats.encodings.pickle_values import (
     SetValue,
     Text,
 )
-from sizeforensics.formats.torch_parts.torch_objects import Objects, read_objects
+from sizeforensics.formats.torch_parts.torch_objects import read_objects
+from sizeforensics.formats.torch_parts.torch_values import Objects
 from sizeforensics.source import MemorySource
 
 SCALARS = (

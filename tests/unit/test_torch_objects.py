@@ -20,8 +20,13 @@ from sizeforensics import collector
 from sizeforensics.dtypes import DTYPES
 from sizeforensics.formats.encodings.pickle_stream import load
 from sizeforensics.formats.encodings.pickle_values import Pickle, unescape
-from sizeforensics.formats.torch_parts.torch_objects import Objects, PickledTensor, read_objects
-from sizeforensics.formats.torch_parts.torch_rebuild import Payload, StorageRef
+from sizeforensics.formats.torch_parts.torch_objects import read_objects
+from sizeforensics.formats.torch_parts.torch_values import (
+    Objects,
+    Payload,
+    PickledTensor,
+    StorageRef,
+)
 from sizeforensics.limits import DEFAULT_LIMITS
 from sizeforensics.source import MemorySource
 from sizeforensics.spans import NAMES, PICKLE, ROLES, TENSOR_DATA
@@ -69,7 +74,7 @@ class Saved:
 
     def elements(self, tensor: PickledTensor) -> torch.Tensor:
         """The tensor as the description says, from the bytes of its storage."""
-        assert tensor.valid
+        assert not tensor.problem
         assert isinstance(tensor.storage, StorageRef)
         payload = self.records.read(f"{self.prefix}/{self.folder}/{tensor.storage.key}")
         assert len(payload) == tensor.storage.nbytes
@@ -134,7 +139,7 @@ def test_element_types(name: str) -> None:
     saved = Saved({"x": value})
     found = saved.tensors["x"]
     assert found.dtype == DTYPES[name]
-    assert found.valid
+    assert not found.problem
     assert isinstance(found.storage, StorageRef)
     assert found.storage.nbytes == value.untyped_storage().nbytes()
     assert saved.elements(found).dtype == value.dtype
@@ -260,7 +265,7 @@ def test_sub_byte_quantised() -> None:
     saved = Saved({"q": value})
     found = saved.tensors["q"]
     assert found.dtype == DTYPES["uint4"]
-    assert found.valid
+    assert not found.problem
     assert isinstance(found.storage, StorageRef)
     payload = saved.records.read(f"{saved.prefix}/data/{found.storage.key}")
     assert len(payload) == found.storage.nbytes == 12
@@ -313,8 +318,8 @@ def test_jagged_nested_tensors() -> None:
 def test_meta_tensors_have_no_storage() -> None:
     saved = Saved({"m": torch.empty(2, 3, device="meta", dtype=torch.float16)})
     found = saved.tensors["m"]
-    assert (found.storage, found.valid, found.shape, found.dtype.name) == (
-        None, True, (2, 3), "float16",
+    assert (found.storage, found.problem, found.shape, found.dtype.name) == (
+        None, "", (2, 3), "float16",
     )  # fmt: skip
 
 
@@ -339,11 +344,11 @@ def test_wrapper_subclasses_have_no_bytes_of_their_own() -> None:
         b"cmod\nWrapper\n(cmod\nWrapper\nctorch\nbfloat16\nK\x02\x85K\x01\x85K\x00NN\x89t" + inner + b"tR"
     )
     _, objects = read(b"\x80\x02}X\x01\x00\x00\x00w" + whole + b"s.")
-    assert [(t.name, t.shape, t.storage is None, t.valid) for t in objects.tensors] == [
+    assert [(t.name, t.shape, t.storage is None, not t.problem) for t in objects.tensors] == [
         ("w", (2,), True, True), ("w.inner", (4,), False, True),
     ]  # fmt: skip
     _, objects = read(b"\x80\x02" + wrapper + b".")
-    assert not objects.tensors[0].valid  # one argument too many
+    assert objects.tensors[0].problem  # one argument too many
 
 
 def test_entries_of_tensor_tables_are_elsewhere() -> None:
@@ -398,7 +403,7 @@ def test_numpy_arrays(array: np.ndarray, protocol: int) -> None:
     found, objects = read(pickle.dumps({"a": array, "n": 1}, protocol))
     (tensor,) = objects.tensors
     assert tensor.name == "a"
-    assert tensor.valid
+    assert not tensor.problem
     assert isinstance(tensor.storage, Payload)
     assert tensor.shape == array.shape
     payload = payload_of(found, tensor.storage)
@@ -441,7 +446,7 @@ def test_arrays_of_objects_and_records(protocol: int) -> None:
     record = np.zeros(2, dtype=[("a", "<i4"), ("b", "<f8")])
     _, found = read(pickle.dumps({"r": record}, protocol))
     (tensor,) = found.tensors
-    assert (tensor.dtype.kind, tensor.dtype.bits, tensor.valid) == ("opaque", 96, True)
+    assert (tensor.dtype.kind, tensor.dtype.bits, tensor.problem) == ("opaque", 96, "")
     _, found = read(pickle.dumps({"s": np.array(["ab", "c"])}, protocol))
     assert found.tensors[0].dtype.bits == 64
 
@@ -460,7 +465,7 @@ def test_arrays_of_python_2() -> None:
 def test_out_of_band_arrays_are_not_there() -> None:
     data = pickle.dumps(np.arange(3), 5, buffer_callback=lambda _: None)
     _, objects = read(data)
-    assert not objects.tensors[0].valid
+    assert objects.tensors[0].problem
     assert "outside of the pickle" in objects.warnings[0]
 
 
@@ -694,14 +699,14 @@ def test_views_of_legacy_storages() -> None:
     view = b"(X\x01\x00\x00\x00vK\x02K\x02t"
     _, objects = read(b"\x80\x02" + rebuild(storage(view=view), 1, b"K\x01\x85") + b".")
     assert objects.tensors[0].offset == 3
-    assert objects.tensors[0].valid
+    assert not objects.tensors[0].problem
 
 
 def test_tensors_of_torch_0_1() -> None:
     data = b"\x80\x02ctorch\nFloatTensor\n)R(" + storage() + b"K\x01](K\x03e](K\x01etb."
     _, objects = read(data)
     (tensor,) = objects.tensors
-    assert (tensor.shape, tensor.offset, tensor.dtype.name, tensor.valid) == ((3,), 1, "float32", True)
+    assert (tensor.shape, tensor.offset, tensor.dtype.name, tensor.problem) == ((3,), 1, "float32", "")
     tensor_call = data[2:-1]
     parameter = b"ctorch.nn.parameter\nParameter\n)R(" + tensor_call + b"\x88\x89)Nt" + b"b"
     _, objects = read(b"\x80\x02}X\x01\x00\x00\x00w" + parameter + b"s.")
@@ -717,14 +722,14 @@ def test_ordered_dicts_of_python_2() -> None:
 def test_persistent_ids_of_tar_files() -> None:
     data = b"ctorch._utils\n_rebuild_tensor\n(P94\nI0\n(I2\nt(I1\nttR."
     _, objects = read(data)
-    assert not objects.tensors[0].valid  # nothing says what its elements are
+    assert objects.tensors[0].problem  # nothing says what its elements are
     assert objects.storages == [StorageRef("94", None, -1, -1, "")]
 
 
 def test_a_persistent_id_that_is_a_number_holds_nothing() -> None:
     data = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x05QK\x00K\x02\x85K\x01\x85\x89NtR."
     _, objects = read(data)
-    assert [tensor.valid for tensor in objects.tensors] == [False]
+    assert all(tensor.problem for tensor in objects.tensors)
 
 
 def test_legacy_container_sources() -> None:
@@ -774,7 +779,7 @@ BAD = {
 def test_descriptions_that_make_no_sense_are_flagged(call: bytes, problem: str) -> None:
     _, objects = read(b"\x80\x02}X\x01\x00\x00\x00w" + call + b"s.")
     (tensor,) = objects.tensors
-    assert (tensor.name, tensor.valid, tensor.storage) == ("w", False, None)
+    assert (tensor.name, bool(tensor.problem), tensor.storage) == ("w", True, None)
     assert problem in objects.warnings[-1]
     assert "tensor w" in objects.warnings[-1]
 
@@ -782,7 +787,7 @@ def test_descriptions_that_make_no_sense_are_flagged(call: bytes, problem: str) 
 def test_limits_of_rank_are_exact() -> None:
     ones = b"(" + b"K\x01" * 64 + b"t"
     _, objects = read(b"\x80\x02" + rebuild(storage(), 0, ones, ones) + b".")
-    assert objects.tensors[0].valid
+    assert not objects.tensors[0].problem
 
 
 @pytest.mark.parametrize("name", [
@@ -885,7 +890,7 @@ def test_deep_nesting_is_no_recursion_and_no_square(opening: bytes, closing: byt
     def deep(levels: int) -> None:
         data = b"\x80\x02" + opening * levels + rebuild(storage()) + closing * levels + b"."
         _, objects = read(data)
-        assert [tensor.valid for tensor in objects.tensors] == [True]
+        assert [tensor.problem for tensor in objects.tensors] == [""]
         assert len(objects.tensors[0].name) < 4_000
 
     deep(DEEP)
@@ -896,7 +901,7 @@ def test_a_parameter_of_a_parameter_of_a_parameter() -> None:
     opening = b"ctorch._utils\n_rebuild_parameter\n("
     data = b"\x80\x02" + opening * 5_000 + rebuild(storage()) + b"\x88)tR" * 5_000 + b"."
     _, objects = read(data)
-    assert not objects.tensors[0].valid
+    assert objects.tensors[0].problem
     assert "nested too deep" in objects.warnings[0]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 from sizeforensics.formats.encodings.pickle_values import Call, DictValue, ListValue
-from sizeforensics.formats.torch_parts.torch_objects import PickledTensor
+from sizeforensics.formats.torch_parts.torch_values import PickledTensor
 
 _OPTIMIZER_KEY = re.compile("optim", re.IGNORECASE)
 _HELPER_KEY = re.compile("sched|scaler|amp", re.IGNORECASE)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from math import prod
 
-from sizeforensics.formats.torch_parts.torch_objects import PickledTensor
+from sizeforensics.formats.torch_parts.torch_values import PickledTensor
 
 _QUANTIZER = frozenset({"scale", "zero_point"})
 _OBSERVER = frozenset({"min_val", "max_val"})

@@ -24,15 +24,13 @@ from sizeforensics.formats.torch_parts.torch_rebuild import (
     NOTHING,
     Description,
     Function,
-    Payload,
-    Quantizer,
     Rebuilder,
-    View,
     broken,
     check,
     str_of,
     torch_dtype,
 )
+from sizeforensics.formats.torch_parts.torch_values import Payload, PickledTensor, Quantizer
 from sizeforensics.inventory import c_strides
 
 
@@ -47,7 +45,7 @@ def _tensor_v2(self: Rebuilder, args: tuple[Any, ...], _: Call) -> Description:
     return Description((_lazily_turned(view, args[6:7]),))
 
 
-def _lazily_turned(view: View, metadata: tuple[Any, ...]) -> View:
+def _lazily_turned(view: PickledTensor, metadata: tuple[Any, ...]) -> PickledTensor:
     """A view whose elements are the stored ones conjugated or negated (``conj`` and ``neg`` bits,
     torch/_utils.py ``set_tensor_metadata``): a type of its own, for the bytes are not its values."""
     turns = [
@@ -172,7 +170,7 @@ def _without_storage(  # noqa: PLR0917
         return broken("shape, strides or element type make no sense")
     problem = check(shape, strides, offset, found, -1)
     return Description((
-        View("", "", found, shape, strides, offset, None, grad is True, None, problem),
+        PickledTensor("", "", found, shape, strides, offset, None, grad is True, None, problem),
     ))  # fmt: skip
 
 
@@ -219,7 +217,7 @@ def _array(self: Rebuilder, size: Any, dtype: Any, fortran: bool, data: Any) -> 
     if fortran:
         strides = c_strides(shape[::-1])[::-1]
     if isinstance(data, OutOfBand):
-        return Description((View(
+        return Description((PickledTensor(
             "", "", found, shape, strides, 0, None, False, None,
             "its elements are in a buffer outside of the pickle",
         ),))  # fmt: skip
@@ -228,7 +226,7 @@ def _array(self: Rebuilder, size: Any, dtype: Any, fortran: bool, data: Any) -> 
         return broken("a numpy array whose elements are not where numpy writes them")
     problem = check(shape, strides, 0, found, payload.nbytes)
     return Description((
-        View("", "", found, shape, strides, 0, payload, False, None, problem),
+        PickledTensor("", "", found, shape, strides, 0, payload, False, None, problem),
     ))  # fmt: skip
 
 

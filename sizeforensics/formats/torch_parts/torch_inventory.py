@@ -17,14 +17,18 @@ from sizeforensics.formats.notes import Notes
 from sizeforensics.formats.torch_parts import torch_objects
 from sizeforensics.formats.torch_parts.observers import with_quantizers
 from sizeforensics.formats.torch_parts.torch_archive import TorchArchive, open_torch
-from sizeforensics.formats.torch_parts.torch_objects import Objects, PickledTensor
 from sizeforensics.formats.torch_parts.torch_payloads import (
     arrays_in,
     little_endian,
     placed,
     quantizations,
 )
-from sizeforensics.formats.torch_parts.torch_rebuild import Payload, StorageRef
+from sizeforensics.formats.torch_parts.torch_values import (
+    Objects,
+    Payload,
+    PickledTensor,
+    StorageRef,
+)
 from sizeforensics.inventory import File, Inventory, Module, Quantization, Record, Storage, Tensor
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source

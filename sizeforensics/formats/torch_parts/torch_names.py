@@ -6,10 +6,18 @@ is elided, and all names together grow with the pickle.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from sizeforensics.escape import one_line
-from sizeforensics.formats.encodings.pickle_values import Call, Global, Pickle, Text
+from sizeforensics.formats.encodings.pickle_values import (
+    Call,
+    DictValue,
+    Global,
+    ListValue,
+    Pickle,
+    Text,
+)
 from sizeforensics.formats.torch_parts.torch_rebuild import str_of
 
 ROOT = "root"
@@ -21,6 +29,7 @@ _LONGEST_PART = 200  # characters of one key in it
 _MOST_ITEMS = 4  # items of a tuple that is a key
 _LONGEST_ITEM = 40  # characters of a string in it
 MOST_ODDITIES = 100
+_UNHASHABLE = frozenset({ListValue, DictValue})
 
 
 class Path(NamedTuple):
@@ -106,6 +115,22 @@ class Names:
             self.oddities.add("has names that are not Unicode text (shown with escapes)")
             return str(key.encode("utf-8", "backslashreplace").decode())
         return str(key)
+
+    def check(self, entries: DictValue) -> None:
+        """Warn of duplicate keys. Only strings are hashed, whose hashes a file cannot foresee."""
+        if any(type(key) in _UNHASHABLE for key in entries.keys):
+            self.oddities.add("uses a list or a dict as a key, which no dict can have")
+        if len(entries) < 2:
+            return
+        texts = [key for key in entries.keys if type(key) is str]
+        numbers = sorted(key for key in entries.keys if type(key) is int)
+        if len(set(texts)) < len(texts):
+            texts.sort()
+        repeated: Any = next((a for a, b in pairwise(texts) if a == b), None)
+        if repeated is None:
+            repeated = next((a for a, b in pairwise(numbers) if a == b), None)
+        if repeated is not None:
+            self.oddities.add(f"stores key {self.text(repeated)} of a dict more than once; the last one counts")
 
 
 def _step(kind: str, text: str) -> str:

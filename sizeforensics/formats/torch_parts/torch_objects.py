@@ -7,14 +7,8 @@ bounded by the pickle however often it shares its parts. Keys are never walked i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from sizeforensics.dtypes import DType
 from sizeforensics.escape import one_line
 from sizeforensics.formats.encodings.pickle_claims import Claims
 from sizeforensics.formats.encodings.pickle_values import (
@@ -31,84 +25,38 @@ from sizeforensics.formats.encodings.pickle_values import (
 )
 from sizeforensics.formats.torch_parts import pickle_globals
 from sizeforensics.formats.torch_parts.torch_functions import FUNCTIONS
+from sizeforensics.formats.torch_parts.torch_modules import (
+    MODULE_DICTS,
+    class_path,
+    module_state,
+    scripted,
+    set_of,
+)
 from sizeforensics.formats.torch_parts.torch_names import MOST_ODDITIES, ROOT, Names, Oddities, Path
 from sizeforensics.formats.torch_parts.torch_rebuild import (
     Description,
-    Payload,
     Persistent,
-    Quantizer,
     Rebuilder,
-    StorageRef,
     storage_view,
 )
+from sizeforensics.formats.torch_parts.torch_values import (
+    ARRAYS,
+    DESCRIPTIONS,
+    FRAMING,
+    KEYS,
+    STORAGES,
+    Objects,
+    Payload,
+    PickledModule,
+    PickledTensor,
+    StorageRef,
+)
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
-from sizeforensics.spans import NAMES, PICKLE, TENSOR_DATA, Integers
-
-FRAMING = "pickle framing"
-DESCRIPTIONS = "tensor descriptions"
-KEYS = "state-dict keys"
-ARRAYS = "numpy arrays"
-STORAGES = "tensors"
-"""Subjects that are not paths: of PROTO, FRAME and STOP; of the opcodes that describe tensors; of
-the keys tensors are stored under; of the elements of numpy arrays and of torch's storages."""
+from sizeforensics.spans import NAMES, PICKLE, TENSOR_DATA
 
 _MOST_ALIASES = 100_000  # second and later names of tensors that are listed
 _MOST_TOP_LEVEL = 4_096  # entries of the root that are owners and subjects one by one
 _MOST_SUBJECTS = 64  # entries of a dict in one of them that are subjects one by one
-
-
-class PickledTensor(NamedTuple):
-    """A tensor as the pickle describes it; shape, strides and offset count elements."""
-
-    name: str
-    use: str
-    """One of ``inventory.USES``."""
-    scope: str
-    """The top-level key it is found under; empty for entries of the root itself."""
-    dtype: DType
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    offset: int
-    storage: StorageRef | Payload | None
-    """None when it has no bytes (a meta tensor), or when nobody can say where they are."""
-    requires_grad: bool
-    quantizer: Quantizer | None
-    valid: bool
-    """Whether the description makes sense; the warnings say why not."""
-
-
-@dataclass(slots=True)
-class PickledModule:
-    """A pickled ``torch.nn.Module`` or TorchScript object."""
-
-    path: str
-    """As the names of its tensors begin: ``model.model.0.conv``; empty for the root."""
-    class_path: str
-    attributes: dict[str, int | float | str | bool | None] = field(default_factory=dict)
-    tensors: dict[str, int] = field(default_factory=dict)
-    """Its own parameters and buffers: attribute name to index into ``Objects.tensors``."""
-    non_persistent: list[str] = field(default_factory=list)
-    """Buffers that its state dict leaves out."""
-    hooks: dict[str, int] = field(default_factory=dict)
-    """Kind of hook to number of hooks, where there are any."""
-
-
-@dataclass(frozen=True, slots=True)
-class Objects:
-    """What a pickle holds. The last four are columns that tile ``[0, pickle.size)``: ``owners``
-    indexes ``owner_names`` and ``owner_subjects``, ``roles`` ``spans.ROLES``."""
-
-    tensors: list[PickledTensor]
-    modules: list[PickledModule]
-    storages: list[StorageRef]
-    """Every storage a persistent id names, once each, in the order of the file."""
-    warnings: list[str]
-    owner_names: list[str]
-    owner_subjects: list[str]
-    starts: Integers
-    ends: Integers
-    roles: npt.NDArray[np.uint8]
-    owners: Integers
 
 
 def read_objects(
@@ -230,7 +178,7 @@ class _Walk:
 
     def entries(self, entries: DictValue, place: _Place) -> Iterator[_Task]:
         """The entries of a dict, or of an object's attributes."""
-        self.check_keys(entries)
+        self.names.check(entries)
         place = place._replace(few=len(entries) <= (
             _MOST_TOP_LEVEL if place.path.depth == 0 else _MOST_SUBJECTS
         ))  # fmt: skip
@@ -273,7 +221,9 @@ class _Walk:
 
     def object(self, value: Any, place: _Place) -> Iterator[_Task]:
         """What an object holds: arguments, items, state, in the order of the stream."""
-        module = self.module_state(value)
+        module = module_state(value)
+        if module is not None and id(module) in self.seen:  # expanded already
+            module = None
         if module is not None and place.coarse:
             owner = self.claims.owner(place.path.access, place.path.subject)
             self.claim_whole(value, owner)
@@ -368,13 +318,12 @@ class _Walk:
                 return place.owner, ()
         owner = self.claims.owner(name, DESCRIPTIONS)
         for view in found.views:
-            self.tensors.append(PickledTensor(
-                name + view.suffix, view.use or place.path.use, place.path.scope, view.dtype,
-                view.shape, view.strides, view.offset, None if view.problem else view.storage,
-                view.requires_grad, view.quantizer, not view.problem,
+            self.tensors.append(view._replace(
+                name=name + view.name, use=view.use or place.path.use, scope=place.path.scope,
+                storage=None if view.problem else view.storage,
             ))  # fmt: skip
             if view.problem:
-                self.oddities.add(f"describes tensor {name + view.suffix}, but {view.problem}")
+                self.oddities.add(f"describes tensor {name + view.name}, but {view.problem}")
             elif type(view.storage) is Payload:
                 self.claim_payload(view.storage, name)
         if new and found.states:
@@ -406,35 +355,22 @@ class _Walk:
 
     # -- modules -----------------------------------------------------------------------------------
 
-    def module_state(self, value: Any) -> DictValue | None:
-        """The attributes of a module that is not expanded yet; None for other objects."""
-        if type(value) is not Call or not value.states:
-            return None
-        state = value.states[-1]
-        if type(state) is tuple and state:
-            state = state[0]
-        if type(state) is not DictValue or id(state) in self.seen:
-            return None
-        if _scripted(value) or all(name in state.keys for name in _MODULE_DICTS):
-            return state
-        return None
-
     def module(self, value: Call, state: DictValue, place: _Place) -> Iterator[_Task]:
         """A module: its parameters, buffers and children under their own names."""
         path = place.path
-        record = PickledModule(path.name, _class_path(value))
+        record = PickledModule(path.name, class_path(value))
         self.modules.append(record)
-        if _scripted(value):
+        if scripted(value):
             yield from self.entries(state, place._replace(kind="script", record=record))
             return
-        self.check_keys(state)
+        self.names.check(state)
         attributes = _Place(
             path._replace(use="buffer"), place.owner, coarse=False, kind="attribute", record=record
         )
         for entry in state.entries():
             key, attribute = entry[:2]
             members = self.dict_of(attribute)
-            kind_and_use = _MODULE_DICTS.get(key) if type(key) is str else None
+            kind_and_use = MODULE_DICTS.get(key) if type(key) is str else None
             if kind_and_use is not None and members is not None and self.first(attribute):
                 kind, use = kind_and_use
                 yield from self.entries(members, _Place(
@@ -442,28 +378,12 @@ class _Walk:
                 ))  # fmt: skip
                 continue
             if key == "_non_persistent_buffers_set":
-                record.non_persistent.extend(map(self.names.text, _set_of(attribute)))
+                record.non_persistent.extend(map(self.names.text, set_of(attribute)))
             elif members is not None and type(key) is str and key.endswith("_hooks"):
                 record.hooks[key] = len(members)
             yield from self.entry(*entry, attributes)
 
     # -- oddities and the rest ---------------------------------------------------------------------
-
-    def check_keys(self, entries: DictValue) -> None:
-        """Warn of duplicate keys. Only strings are hashed, whose hashes a file cannot foresee."""
-        if any(type(key) in _UNHASHABLE for key in entries.keys):
-            self.oddities.add("uses a list or a dict as a key, which no dict can have")
-        if len(entries) < 2:
-            return
-        texts = [key for key in entries.keys if type(key) is str]
-        numbers = sorted(key for key in entries.keys if type(key) is int)
-        if len(set(texts)) < len(texts):
-            texts.sort()
-        repeated: Any = next((a for a, b in pairwise(texts) if a == b), None)
-        if repeated is None:
-            repeated = next((a for a, b in pairwise(numbers) if a == b), None)
-        if repeated is not None:
-            self.oddities.add(f"stores key {self.names.text(repeated)} of a dict more than once; the last one counts")
 
     def all_warnings(self) -> list[str]:
         """Oddities of the stream, what could do harm where it is loaded, and what makes no sense."""
@@ -492,18 +412,12 @@ _Task = tuple[Any, _Place]
 """An object to expand, and where it is."""
 
 _SCALARS = frozenset({int, float, str, bool, type(None), Bytes, Text, BigInt, OutOfBand})
-_UNHASHABLE = frozenset({ListValue, DictValue})
 _PLAIN = frozenset({int, float, str, bool, type(None)})
 _TRANSPARENT = frozenset({
     "torch.jit._pickle.restore_type_tag", "torch.jit._pickle.build_intlist",
     "torch.jit._pickle.build_tensorlist", "torch.jit._pickle.build_doublelist",
     "torch.jit._pickle.build_boollist",
 })  # fmt: skip
-_MODULE_DICTS = {
-    "_parameters": ("member", "weight"), "_buffers": ("member", "buffer"),
-    "_modules": ("module", "weight"),
-}  # fmt: skip
-"""What makes an object a ``torch.nn.Module``: kind and use of the entries of its dicts."""
 
 
 def _parts_of(state: Any) -> tuple[Any, ...]:
@@ -526,27 +440,3 @@ def _hollow(value: Any) -> bool:
             and value.kwargs is None and _hollow(value.args)
         )  # fmt: skip
     return type(value) is Global
-
-
-def _set_of(value: Any) -> Sequence[Any]:
-    """The items of a set, also where protocol 2 writes ``set([...])``."""
-    if type(value) is Call and type(value.args) is tuple and len(value.args) == 1:
-        value = value.args[0]
-    return value.values if isinstance(value, ListValue) else ()
-
-
-def _scripted(call: Call) -> bool:
-    return type(call.func) is Global and call.func.module.split(".", 1)[0] == "__torch__"
-
-
-def _class_path(call: Call) -> str:
-    """The class of an object, through ``copyreg._reconstructor`` and legacy container sources."""
-    cls = call.func
-    if type(cls) is Global and cls.name in ("_reconstructor", "__newobj__") and (
-        type(call.args) is tuple and call.args
-    ):  # fmt: skip
-        cls = call.args[0]
-    if type(cls) is PersistentId and type(cls.value) is tuple:
-        # ("module", class, file, source), without the first in the tar files of torch 0.1
-        cls = next((part for part in cls.value[:2] if type(part) is Global), None)
-    return cls.path if type(cls) is Global else "<unknown class>"

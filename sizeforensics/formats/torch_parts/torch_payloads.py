@@ -10,8 +10,7 @@ from sizeforensics.dtypes import DType
 from sizeforensics.formats.encodings.pickle_values import Pickle, unescape
 from sizeforensics.formats.notes import Notes
 from sizeforensics.formats.torch_parts.byteswap import Swapped
-from sizeforensics.formats.torch_parts.torch_objects import Objects, PickledTensor
-from sizeforensics.formats.torch_parts.torch_rebuild import Payload
+from sizeforensics.formats.torch_parts.torch_values import Objects, Payload, PickledTensor
 from sizeforensics.inventory import Quantization, Storage, Tensor
 from sizeforensics.source import MemorySource, Source
 from sizeforensics.spans import TENSOR_DATA
@@ -23,7 +22,7 @@ def placed(
     """A pickled tensor as a view of ``storages[storage]``; without elements where it makes no
     sense, without storage where it reaches past its end."""
     shape, strides, offset = found.shape, found.strides, found.offset
-    if not found.valid:
+    if found.problem:
         # What makes no sense is shown without elements, so that nobody computes with it.
         shape, strides, offset, storage = (0,), (1,), 0, None
     elif storage is not None and end_of(found) > storages[storage].nbytes:
@@ -61,7 +60,7 @@ def quantizations(found: Mapping[int, PickledTensor]) -> tuple[Quantization, ...
     said = []
     for index, tensor in found.items():
         quantizer = tensor.quantizer
-        if quantizer is None or not tensor.valid:
+        if quantizer is None or tensor.problem:
             continue
         if quantizer.scale is not None:
             zero = quantizer.zero_point or 0

@@ -21,74 +21,20 @@ from sizeforensics.formats.encodings.pickle_values import (
     Pickle,
 )
 from sizeforensics.formats.torch_parts.torch_framing import embedded_storage
+from sizeforensics.formats.torch_parts.torch_values import (
+    Payload,
+    PickledTensor,
+    Quantizer,
+    StorageRef,
+)
 from sizeforensics.limits import Limits
 from sizeforensics.units import counted
-
-
-class StorageRef(NamedTuple):
-    """A storage outside of the pickle, as its persistent id describes it."""
-
-    key: str
-    """The record ``data/<key>`` of a ZIP checkpoint; the key of a legacy one."""
-    dtype: DType | None
-    """Element type of a typed storage; None for untyped ones, which count bytes."""
-    numel: int
-    """Declared number of elements, bytes when untyped; -1 when the id does not say."""
-    nbytes: int
-    """Declared size; -1 when the id does not say."""
-    location: str
-    """Device it was saved from, such as ``cpu`` or ``cuda:0``."""
-    offset: int = 0
-    """Element at which it begins where it is a view of the storage ``key``, in legacy files."""
-
-
-class Payload(NamedTuple):
-    """A storage inside the pickle: the elements of an array or a storage at ``[start, end)``."""
-
-    start: int
-    end: int
-    nbytes: int
-    """Bytes of the elements; -1 until a text codec is decoded."""
-    codec: str
-    """``raw``; ``utf-8`` or ``raw-unicode-escape`` where each character stands for one byte
-    (protocols 0 to 2); ``string-escape`` for a Python 2 string literal."""
-    big_endian: bool
-    torch: bool = False
-    """Whether it is a storage of torch, not a numpy array."""
-
-
-class Quantizer(NamedTuple):
-    """How stored integers become values; per channel, the scales are tensors of their own."""
-
-    scheme: str
-    scale: float | None
-    zero_point: int | None
-    axis: int | None
-
-
-class View(NamedTuple):
-    """One tensor, without a name: ``shape``, ``strides`` and ``offset`` count elements."""
-
-    suffix: str
-    """What its name adds to that of the object: ``""``, ``.indices``, ``.scales``."""
-    use: str
-    """One of ``inventory.USES``; ``""`` when the place it is found in decides."""
-    dtype: DType
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    offset: int
-    storage: StorageRef | Payload | None
-    """None when there are no bytes: meta tensors, wrappers, descriptions that make no sense."""
-    requires_grad: bool
-    quantizer: Quantizer | None
-    problem: str
-    """Why it cannot be what it says; empty when it can."""
 
 
 class Description(NamedTuple):
     """The tensors an object consists of, and what hangs on it as attributes."""
 
-    views: tuple[View, ...]
+    views: tuple[PickledTensor, ...]
     states: tuple[Any, ...] = ()
 
 
@@ -203,17 +149,17 @@ def storage_dtype(kind: Any) -> tuple[DType | None, int]:
     return (dtype, dtype.bits) if dtype is not None else (UNKNOWN, 8)
 
 
-def storage_view(persistent: PersistentId) -> View | None:
+def storage_view(persistent: PersistentId) -> PickledTensor | None:
     """A storage that is saved on its own, as the one-dimensional tensor that it is."""
     storage = storage_ref(persistent)
     if storage is None or storage.numel < 0:
         return None
     dtype = storage.dtype or DTYPES["uint8"]
     numel = storage.nbytes * 8 // dtype.bits
-    return View("", "", dtype, (numel,), (1,), 0, storage, False, None, "")
+    return PickledTensor("", "", dtype, (numel,), (1,), 0, storage, False, None, "")
 
 
-Persistent = Callable[[PersistentId], View | None]
+Persistent = Callable[[PersistentId], PickledTensor | None]
 """The tensor that a persistent id on its own stands for; None where it stands for something else."""
 
 
@@ -288,7 +234,7 @@ class Rebuilder:
     def view(  # noqa: PLR0917 - in the order of the rebuild functions
         self, storage: Any, offset: Any, size: Any, stride: Any, dtype: DType | None, grad: Any,
         quantizer: Quantizer | None = None,
-    ) -> View:  # fmt: skip
+    ) -> PickledTensor:  # fmt: skip
         """A view of a storage, checked against what the storage declares."""
         shape, strides = self.dimensions(size), self.dimensions(stride)
         ref = self.storage(storage) if type(storage) is PersistentId else None
@@ -308,10 +254,10 @@ class Rebuilder:
             if dtype is UNKNOWN or ref.dtype is UNKNOWN:
                 problem = problem or "its storage has an unknown type"
             if not problem:
-                return View(
+                return PickledTensor(
                     "", "", dtype, shape, strides, offset, place, grad is True, quantizer, ""
                 )
-        return View(
+        return PickledTensor(
             "", "", dtype or UNKNOWN, shape or (), strides or (),
             offset if type(offset) is int else 0, place, grad is True, quantizer, problem,
         )  # fmt: skip
@@ -373,16 +319,16 @@ class Rebuilder:
             self.parts[value] = found
         return found
 
-    def named(self, value: Any, suffix: str, use: str = "") -> tuple[View, ...]:
+    def named(self, value: Any, suffix: str, use: str = "") -> tuple[PickledTensor, ...]:
         """The tensors of a part, under a name of their own."""
         return tuple(
-            view._replace(suffix=suffix + view.suffix, use=use or view.use)
+            view._replace(name=suffix + view.name, use=use or view.use)
             for view in self.part(value).views
         )
 
 
 def broken(problem: str) -> Description:
-    return Description((View("", "", UNKNOWN, (), (), 0, None, False, None, problem),))
+    return Description((PickledTensor("", "", UNKNOWN, (), (), 0, None, False, None, problem),))
 
 
 def check(

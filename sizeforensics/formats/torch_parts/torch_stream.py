@@ -17,13 +17,14 @@ from sizeforensics.formats.torch_parts import torch_objects
 from sizeforensics.formats.torch_parts.observers import with_quantizers
 from sizeforensics.formats.torch_parts.pickle_globals import harmful, shown
 from sizeforensics.formats.torch_parts.torch_framing import COUNT, load_short
-from sizeforensics.formats.torch_parts.torch_objects import STORAGES, Objects, PickledTensor
 from sizeforensics.formats.torch_parts.torch_payloads import arrays_in, placed, quantizations
-from sizeforensics.formats.torch_parts.torch_rebuild import (
+from sizeforensics.formats.torch_parts.torch_rebuild import Persistent, storage_view
+from sizeforensics.formats.torch_parts.torch_values import (
+    STORAGES,
+    Objects,
     Payload,
-    Persistent,
+    PickledTensor,
     StorageRef,
-    storage_view,
 )
 from sizeforensics.inventory import File, Inventory, Module, Quantization, Storage, Tensor
 from sizeforensics.limits import Limits
