@@ -8,7 +8,7 @@
 #   INPUT_COMMENT     "true" to keep a comment on the pull request
 #   PULL_REQUEST      its number; empty outside of pull requests
 #   GH_TOKEN          what the comment is written with
-# GITHUB_REPOSITORY, GITHUB_STEP_SUMMARY and GITHUB_OUTPUT are set by the runner.
+# GITHUB_WORKSPACE, GITHUB_REPOSITORY, GITHUB_STEP_SUMMARY and GITHUB_OUTPUT are set by the runner.
 set -euo pipefail
 
 marker='<!-- sizeforensics check -->'
@@ -24,8 +24,21 @@ while IFS= read -r word; do
     if [ -n "$word" ]; then arguments+=("$word"); fi
 done <<<"${INPUT_BUDGETS:-}"
 
+# An annotation names its file from the top of the repository, wherever the check runs.
+below=''
+if [[ $PWD == "${GITHUB_WORKSPACE:-$PWD}"/* ]]; then below=${PWD#"$GITHUB_WORKSPACE"/}; fi
+below=${below//%/%25} below=${below//:/%3A} below=${below//,/%2C}
+annotate() {
+    while IFS= read -r line; do
+        if [[ -n $below && $line =~ ^(::[a-z]+\ file=)([^/].*)$ ]]; then
+            line="${BASH_REMATCH[1]}$below/${BASH_REMATCH[2]}"
+        fi
+        printf '%s\n' "$line"
+    done
+}
+
 code=0
-sizeforensics check "${arguments[@]}" || code=$?
+sizeforensics check "${arguments[@]}" | annotate || code=${PIPESTATUS[0]}
 
 {
     echo "exit-code=$code"

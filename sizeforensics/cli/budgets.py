@@ -237,7 +237,8 @@ def _models(places: Sequence[str]) -> list[Found]:
             left_out.append(f"{path}: a configuration cannot hold this name")
         elif inventory.tensors and inventory.excerpts is None:
             parts.update(file.path for file in inventory.files[1:])
-            found[path] = Found(inventory, api.look_into(inventory).waste)
+            with terminal.progress(output.payload(inventory)) as advance:
+                found[path] = Found(inventory, api.look_into(inventory, advance).waste)
     output.warn(left_out)
     return [model for path, model in found.items() if path not in parts]
 

@@ -210,6 +210,26 @@ def test_a_model_that_cannot_be_read_is_a_row_of_the_comment(runner):
     assert "::error file=tied.pt,title=size budget checkpoint::tied.pt: at 0x" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("top", "named"), [("", "repo%2C 1/tied-legacy.onnx"), ("repo, 1", "tied-legacy.onnx"), ("elsewhere", "tied-legacy.onnx")]
+)
+def test_annotations_name_a_file_from_the_top_of_the_repository(runner, top, named):
+    folder = runner.folder / "repo, 1"
+    folder.mkdir()
+    for path in list(runner.folder.glob("tied*")):
+        path.rename(folder / path.name)
+    (folder / "sizeforensics.toml").write_text(BROKEN, "utf-8")
+    workspace = runner.folder / top if top else runner.folder
+    done = subprocess.run(
+        [SCRIPT], cwd=folder, env={**runner.environment, "GITHUB_WORKSPACE": str(workspace)}, capture_output=True,
+        encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    first, last = done.stdout.splitlines()
+    assert first.startswith(f"::error file={named},title=size budget export%3A duplicate::FAIL duplicate: ")
+    assert last == "::notice title=size budgets::1 of 2 size budgets broken: export"
+
+
 def test_inputs_are_words_and_never_commands(runner):
     runner.configure(BROKEN)
     assert runner.run(INPUT_BUDGETS="checkpoint\n\ntied.pt\n").returncode == 0

@@ -288,6 +288,21 @@ def test_every_budget_of_the_run_gets_its_reports(project, arguments):
     assert written == {path.name: path.read_bytes() for path in (project.path / "sizes").iterdir()}
 
 
+def test_workers_that_run_the_same_test_do_not_spoil_its_reports(project):
+    run(project, SUITE, "--size-report", "alone")
+    run(project, SUITE, "--size-report", "both", "-n", "2", "--dist", "each").assert_outcomes(passed=6, failed=4)
+    alone, both = (
+        {path.name: path.read_bytes() for path in (project.path / folder).iterdir()} for folder in ("alone", "both")
+    )
+    assert len(alone) == 3 * 4
+    assert both == alone
+
+
+def test_a_run_without_a_budget_leaves_no_folder(project):
+    run(project, "def test_nothing(): pass", "--size-report", "sizes").assert_outcomes(passed=1)
+    assert not (project.path / "sizes").exists()
+
+
 def test_under_xdist_failures_are_the_same(project):
     result = run(project, ASSERTION, "-n", "2")
     result.assert_outcomes(passed=1, failed=3)
