@@ -18,7 +18,7 @@ from sphinx.pycode import ModuleAnalyzer
 import sizeforensics
 from sizeforensics import units
 from sizeforensics.budget import config
-from sizeforensics.budget.rules import LIMITABLE, Budget, Waiver
+from sizeforensics.budget.rules import COMPARED, LIMITABLE, Budget, Waiver
 from sizeforensics.causes import CAUSES
 from sizeforensics.cli import cli
 from sizeforensics.limits import Limits
@@ -135,6 +135,7 @@ def configuration() -> str:
         f"| `1 {unit}` | {units.parse_bytes(f'1 {unit}'):,} |\n" for unit in units._FACTORS
     )
     roles = ", ".join(f"`{name}`" for name in LIMITABLE if name not in CAUSES)
+    compared = ", ".join(f"`{name}`" for name in LIMITABLE if name in COMPARED)
     return f"""\
 # Configuration
 
@@ -160,7 +161,8 @@ A **limit** is a size or a share. The value itself is allowed; one byte more fai
 {about_waivers}
 ## Names that `causes` and `forbid` take
 
-Every [cause](causes.md), and those roles that are no cause: {roles}.
+Every [cause](causes.md), and those roles that are no cause: {roles}. Only a comparison knows
+{compared}: a limit on one of these needs a baseline.
 """
 
 
