@@ -55,7 +55,7 @@ class _Side:
         self.floats: dict[tuple[int, ...], list[Unit]] = defaultdict(list)
         for unit in pairing.free[1 - side].values():
             if unit.distinctive and unit.tensor.dtype.name in ROUNDOFF:
-                self.floats[_axes(unit.tensor.shape)].append(unit)
+                self.floats[axes_of(unit.tensor.shape)].append(unit)
         self.scales: dict[int, list[Unit]] = defaultdict(list)
         for unit in self.units:
             if unit.digest is not None and unit.tensor.dtype.name in ROUNDOFF:
@@ -73,7 +73,7 @@ class _Side:
                 self._under_any(unit, None if stored is None else stored.zero_point)
 
     def _like(self, shape: tuple[int, ...]) -> Likeness | None:
-        rivals = self.floats.get(_axes(shape), [])
+        rivals = self.floats.get(axes_of(shape), [])
         if rivals and shape not in self._likeness:
             self._likeness[shape] = Likeness(self.pairing, rivals, shape)
         return self._likeness.get(shape)
@@ -165,5 +165,6 @@ def may_be_codes(unit: Unit) -> bool:
     )
 
 
-def _axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+def axes_of(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The lengths of the axes longer than 1 in whatever order: what a permutation leaves alone."""
     return tuple(sorted(size for size in shape if size != 1))

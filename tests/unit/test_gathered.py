@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 from sizeforensics import api
+from sizeforensics.inventory import Quantization
 from sizeforensics.matching import match
 from tests.builders import artifact, diff, random, tensor_causes
 
@@ -190,3 +192,27 @@ def test_weights_that_agree_but_for_roundings():
     rounded = np.nextafter(weight, np.float32(np.inf))
     (found,) = match(kept({"a": weight, "b": random(2, 30, 30)}), kept({"x": rounded})).matches
     assert (found.before, found.evidence, found.how) == (0, "inferred", "equal but for roundings")
+
+
+def blocked(weight: np.ndarray, block: int) -> Arrays:
+    """Codes of four bits, a scale for each block of a row, in the order of MatMulNBits."""
+    parts = weight.T.reshape(weight.shape[1], -1, block)
+    scale = np.abs(parts).max(axis=2) / 7
+    codes = np.rint(parts / scale[..., None]).astype("i1")
+    return {"q": codes.reshape(weight.shape[1], -1), "s": scale.astype("f4")}
+
+
+@pytest.mark.parametrize("block", [8, 32])
+def test_blocks_of_which_the_scales_are_kept(block):
+    weights = {f"w{at}": random(at, 256, 40) for at in range(20)}
+    after: Arrays = {}
+    links = []
+    for at, weight in enumerate(reversed(weights.values())):  # more than are tried in a row
+        links.append(Quantization(len(after), len(after) + 1, None, axes=(0, 1), block=block))
+        after |= {f"{name}{at}": array for name, array in blocked(weight, block).items()}
+    uses = {name: "quantization-parameters" for name in after if name.startswith("s")}
+    model = replace(artifact(after, uses=uses), quantizations=tuple(links))
+    found = match(kept(weights), api.take_snapshot(model))
+    assert [(pair.before, pair.after // 2) for pair in found.matches] == [(at, 19 - at) for at in range(20)]
+    assert {pair.evidence for pair in found.matches} == {"inferred"}
+    assert f"in blocks of {block} along axis 1" in found.matches[0].how
