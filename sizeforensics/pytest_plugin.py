@@ -71,9 +71,10 @@ def size_budget(request: pytest.FixtureRequest) -> Callable[..., Verdict]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     for mark in item.iter_markers(_MARKER):
+        if len(mark.args) > 1:
+            pytest.fail(f"size budget: expected one model, got {len(mark.args):,}", pytrace=False)
         if mark.args:
-            (model,) = mark.args
-            _check(model, mark.kwargs, pytrace=False)
+            _check(mark.args[0], mark.kwargs, pytrace=False)
     yield
 
 

@@ -171,8 +171,13 @@ def test_the_marker_checks_before_the_test(project):
         @pytest.mark.size_budget("tied.pt", max_bytes="1 kB")
         def test_broken():
             raise AssertionError("not reached")
+
+        @pytest.mark.size_budget("tied.pt", "tied-legacy.onnx", max_bytes="1 MB")
+        def test_two():
+            raise AssertionError("not reached")
     """, "--strict-markers")  # fmt: skip
-    result.assert_outcomes(passed=1, failed=1)
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["size budget: expected one model, got 2"])
     result.stdout.fnmatch_lines(["size budget of tied.pt: 1 of 2 limits broken"])
     result.stdout.no_fnmatch_line("*not reached*")
 
