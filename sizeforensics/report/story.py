@@ -18,6 +18,11 @@ _MEANING = {
     "parsed": "the format's grammar says so",
     "inferred": "from name or shape only; the values were not shown to be the same",
 }
+_MEANING_OF_SNAPSHOTS = {
+    **_MEANING,
+    "proved": "digests of both payloads agree under the transformation",
+    "inferred": "from what is kept of both payloads, or from name and shape only",
+}
 
 
 def story(report: DiffReport, name: str, view: View) -> str:
@@ -51,7 +56,9 @@ def _one(
     for label, side, place in (("before", report.before, before), ("after", report.after, after)):
         lines.append([(f"  {label:<9} {_where(side.files, place)}", "")])
     lines.append([(f"  {'how':<9} {visible(first.how)}", "")])
-    lines.append([(f"  {'evidence':<9} {first.evidence}: {_MEANING.get(first.evidence, '')}", "")])
+    kept = "snapshot" in (report.before.format, report.after.format)
+    meaning = (_MEANING_OF_SNAPSHOTS if kept else _MEANING).get(first.evidence, "")
+    lines.append([(f"  {'evidence':<9} {first.evidence}: {meaning}", "")])
     if before and after and first.evidence == "proved":
         equal = "equal bit for bit" if not first.difference else f"{first.difference:.3g}"
         lines.append([(f"  {'largest':<9} difference: {equal}", "")])
