@@ -8,12 +8,12 @@ from sizeforensics.attribution.alone import alone, encodings, slack, twins_of_av
 from sizeforensics.attribution.matched import beyond_slices, copied, folded, matched, scaling
 from sizeforensics.attribution.sides import Side
 from sizeforensics.attribution.structure import moved, structure
-from sizeforensics.attribution.unread import UNREAD, Unread
+from sizeforensics.attribution.unread import UNREAD, Unread, unread_tensors
 from sizeforensics.inventory import Inventory
 from sizeforensics.ledger import Ledger, Row
 from sizeforensics.matching import Matching
 
-__all__ = ["UNREAD", "attribute"]
+__all__ = ["UNREAD", "attribute", "unread_tensors"]
 
 
 def attribute(before: Inventory, after: Inventory, matching: Matching) -> Ledger:

@@ -29,9 +29,7 @@ class Unread:
     """The tensors that an artifact lists without payload, each of which may be one of another."""
 
     def __init__(self, inventory: Inventory) -> None:
-        self._tensors = [
-            tensor for tensor in inventory.tensors if tensor.storage is None and tensor.elements
-        ]
+        self._tensors = unread_tensors(inventory)
         self._by_name: dict[Name, list[int]] = defaultdict(list)
         self._by_suffix: dict[Name, Name | None] = {}
         """The one whole name that ends so; None where there are several."""
@@ -78,6 +76,18 @@ class Unread:
         suffixes = _suffixes(name)
         known = next((suffix for suffix in suffixes if suffix in self._by_name), None)
         return known or self._by_suffix.get(suffixes[0])
+
+
+def unread_tensors(inventory: Inventory) -> list[Tensor]:
+    """The tensors that are listed without payload; not those that only wrap others, whose elements
+    are stored under their name (``w`` of ``w._local_tensor``)."""
+    wrappers = {
+        tensor.name.rpartition(".")[0] for tensor in inventory.tensors if tensor.storage is not None
+    }
+    return [
+        tensor for tensor in inventory.tensors
+        if tensor.storage is None and tensor.elements and tensor.name not in wrappers
+    ]
 
 
 def _unread(row: Row, what: str) -> Row:

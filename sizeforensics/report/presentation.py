@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
+from sizeforensics.attribution import unread_tensors
 from sizeforensics.causes import CAUSES
 from sizeforensics.errors import LawBroken
 from sizeforensics.escape import one_line
@@ -26,8 +27,9 @@ def diff_report(before: Inventory, after: Inventory, ledger: Ledger) -> DiffRepo
     sides = side(before, names[0]), side(after, names[1])
     causes = _causes(ledger.rows)
     tensors = _tensors(ledger.rows)
+    unread = min(len(unread_tensors(inventory)) for inventory in (before, after))
     return DiffReport(
-        headline=headline(*sides, causes, ledger.rows, min(map(_unread, (before, after)))),
+        headline=headline(*sides, causes, ledger.rows, unread),
         before=sides[0],
         after=sides[1],
         causes=causes,
@@ -67,10 +69,6 @@ def _names(before: str, after: str) -> tuple[str, str]:
             count += 1
     short = [str(PurePath(*part[-count:])) if part else "" for part in parts]
     return one_line(short[0] or before), one_line(short[1] or after)
-
-
-def _unread(inventory: Inventory) -> int:
-    return sum(tensor.storage is None and tensor.elements > 0 for tensor in inventory.tensors)
 
 
 def _places(row: Row) -> bool:

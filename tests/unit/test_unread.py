@@ -71,6 +71,11 @@ def test_as_many_of_a_shape_as_are_listed():
     assert unread(before, artifact({}, views=listed("x", "b"))).keys() == {"a", "b"}
 
 
+def test_a_wrapper_whose_data_are_under_its_name_is_not_unread():
+    wrapped = artifact({"w._local_tensor": random(3, 4, 6)}, views=listed("w"))
+    assert not unread(artifact({"w": W}), wrapped)
+
+
 def test_the_headline_does_not_call_unread_data_equal():
     before, after = (artifact({}, path=path, views=listed("w")) for path in ("a", "b"))
     report = diff_report(before, after, diff(before, after))
