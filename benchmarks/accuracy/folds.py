@@ -79,11 +79,21 @@ def transposed_conv_fold(directory: Path, size: Size) -> Planted:
 @recipe("pruning-mask", "folded")
 def pruning_mask(directory: Path, size: Size) -> Planted:
     """Pruning left in the checkpoint: ``weight_orig`` and a mask, against their product."""
+    return _pruned(directory, size, 0.4)
+
+
+@recipe("pruning-mask (sparse)", "folded")
+def sparse_mask(directory: Path, size: Size) -> Planted:
+    """The same with two weights of a hundred left: a sample of them is all zeros."""
+    return _pruned(directory, size, 0.98)
+
+
+def _pruned(directory: Path, size: Size, amount: float) -> Planted:
     before, after = pair(directory, "model.pt")
     model, _ = perceptron(size)
     layers = model.first, model.second
     for layer in layers:
-        prune.l1_unstructured(layer, "weight", 0.4)
+        prune.l1_unstructured(layer, "weight", amount)
     masks = nbytes(layer.weight_mask for layer in layers)
     torch.save(model.state_dict(), after)
     for layer in layers:

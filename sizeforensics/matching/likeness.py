@@ -9,6 +9,7 @@ tensors of one shape matters.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import permutations
 from typing import NamedTuple
 
@@ -88,11 +89,12 @@ class Likeness:
 
     def alike(self, codes: Array) -> Iterator[Candidate]:
         """The free tensors whose elements correlate most with these, the most alike first."""
-        if not len(self._samples):
-            return iter(())
-        mine = _standard(codes.astype(np.float64)[None])
-        likeness = (_standard(self._samples[:MOST_RANKED]) @ mine.T)[:, 0]
+        likeness = (self._ranked @ _standard(codes.astype(np.float64)[None]).T)[:, 0]
         return self._free(np.argsort(-likeness, kind="stable")[:MOST_ALIKE])
+
+    @cached_property
+    def _ranked(self) -> Array:
+        return _standard(self._samples[:MOST_RANKED])
 
     def _free(self, rows: npt.NDArray[np.int64]) -> Iterator[Candidate]:
         for row in rows.tolist():

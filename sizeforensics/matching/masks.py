@@ -2,7 +2,9 @@
 
 ``torch.nn.utils.prune`` stores the original and the mask in place of their product. Which three
 tensors belong together is decided by their elements: the product has to be that of the original,
-bit for bit after a cast, wherever the mask holds a one, and nothing but zeros elsewhere.
+bit for bit after a cast, wherever the mask holds a one, and nothing but zeros elsewhere. Candidates are
+looked up by where a weight begins to differ from zero, for a sample of one that is nearly all zeros says
+nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,9 +23,33 @@ from sizeforensics.matching.relations import typed_blocks
 from sizeforensics.matching.units import Unit
 
 CANDIDATES = 16
-"""Masks, and originals, of equal samples that are compared in full."""
+"""Masks, and originals, of equal elements that are compared in full."""
+
+FIRST = 8
+"""Elements other than zero, from the beginning, that a mask and what it made are found by."""
 
 Shape = tuple[int, ...]
+
+
+class Pattern(NamedTuple):
+    """Where a tensor is not zero, as far as needed to tell it from others of its shape."""
+
+    sampled: bytes
+    first: tuple[int, ...]
+    """The first ``FIRST`` places, or all of them if there are fewer."""
+
+
+class Pruned(NamedTuple):
+    """A weight with zeros, and where they are not."""
+
+    unit: Unit
+    pattern: Pattern
+    value: bytes
+    """Its first element that is not zero."""
+
+
+Masks = dict[Shape, dict[Pattern, list[Unit]]]
+Originals = dict[tuple[Shape, str, int, bytes], list[Unit]]
 
 
 def match_masked(pairing: Pairing) -> None:
@@ -32,19 +59,19 @@ def match_masked(pairing: Pairing) -> None:
         if not masks:
             continue
         targets = [
-            unit
+            pruned
             for unit in pairing.free[1 - side].values()
-            if unit.tensor.shape in masks and _usable(unit)
+            if unit.tensor.shape in masks and (pruned := _pruned(pairing, unit)) is not None
         ]
-        originals = _originals(pairing, side, masks, {unit.tensor.dtype.name for unit in targets})
+        originals = _originals(pairing, side, targets)
         for target in targets:
             for original, mask in islice(_tries(target, originals, masks), CANDIDATES**2):
                 if (
                     pairing.is_free(original)
                     and pairing.is_free(mask)
-                    and _makes(pairing, original, mask, target)
+                    and _makes(pairing, original, mask, target.unit)
                 ):
-                    _place(pairing, original, mask, target)
+                    _place(pairing, original, mask, target.unit)
                     break
 
 
@@ -55,57 +82,79 @@ def _place(pairing: Pairing, original: Unit, mask: Unit, target: Unit) -> None:
     pairing.fold(mask, target, "pruning mask of")
 
 
-def _masks(pairing: Pairing, side: int) -> dict[Shape, dict[bytes, list[Unit]]]:
-    """Shape, then which sampled elements are ones, to the free tensors of zeros and ones."""
-    found: dict[Shape, dict[bytes, list[Unit]]] = defaultdict(lambda: defaultdict(list))
+def _masks(pairing: Pairing, side: int) -> Masks:
+    """Shape, then where the ones are, to the free tensors of zeros and ones."""
+    found: Masks = defaultdict(lambda: defaultdict(list))
     for unit in pairing.free[side].values():
-        # A mask that prunes little may have nothing but ones in its sample.
+        # A mask that prunes little may have nothing but ones in its sample, another one none.
         many = unit.digest is not None and unit.tensor.elements > FEW
         if many and unit.sample is not None and castable(unit.tensor.dtype.name):
             ones = unit.sample == 1
             if np.all(ones | (unit.sample == 0)):
-                found[unit.tensor.shape][ones.tobytes()].append(unit)
+                places, _ = _first(pairing, unit)
+                if places:
+                    found[unit.tensor.shape][Pattern(ones.tobytes(), places)].append(unit)
     return found
 
 
-def _usable(unit: Unit) -> bool:
-    return (
-        unit.sample is not None
-        and unit.distinctive
-        and unit.tensor.dtype.kind == "float"
-        and castable(unit.tensor.dtype.name)
-    )
+def _pruned(pairing: Pairing, unit: Unit) -> Pruned | None:
+    """A tensor as what a mask may have made; None where it holds too few numbers to tell."""
+    name = unit.tensor.dtype.name
+    if unit.digest is None or unit.sample is None or not castable(name):
+        return None
+    if unit.tensor.dtype.kind != "float":
+        return None
+    places, value = _first(pairing, unit)
+    if len(places) <= FEW:
+        return None
+    return Pruned(unit, Pattern((unit.sample != 0).tobytes(), places), value)
 
 
-def _originals(
-    pairing: Pairing, side: int, masks: dict[Shape, dict[bytes, list[Unit]]], types: set[str]
-) -> dict[tuple[Shape, str, int, bytes], list[Unit]]:
-    """Weights by each of their sampled elements: a mask leaves any of them as it is, or none."""
-    found: dict[tuple[Shape, str, int, bytes], list[Unit]] = defaultdict(list)
+def _first(pairing: Pairing, unit: Unit) -> tuple[tuple[int, ...], bytes]:
+    """The first places where a tensor is not zero, and its element at the first of them."""
+    places: list[int] = []
+    value, at = b"", 0
+    for block in typed_blocks(pairing.inventories[unit.side], unit.tensor):
+        here = np.flatnonzero(block)[: FIRST - len(places)]
+        if len(here) and not places:
+            value = block[here[0]].tobytes()
+        places += (here + at).tolist()
+        at += len(block)
+        if len(places) == FIRST:
+            break
+    return tuple(places), value
+
+
+def _originals(pairing: Pairing, side: int, targets: list[Pruned]) -> Originals:
+    """Weights by those of their elements with which a weight of their shape begins."""
+    wanted: dict[Shape, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for target in targets:
+        tensor = target.unit.tensor
+        wanted[tensor.shape][tensor.dtype.name].add(target.pattern.first[0])
+    found: Originals = defaultdict(list)
     for unit in pairing.free[side].values():
-        if unit.tensor.shape in masks and _usable(unit) and unit.sample is not None:
-            for name in types:
-                for at, value in enumerate(cast_sample(unit.sample, unit.tensor.dtype.name, name)):
-                    found[unit.tensor.shape, name, at, value.tobytes()].append(unit)
+        tensor = unit.tensor
+        usable = unit.distinctive and tensor.dtype.kind == "float" and castable(tensor.dtype.name)
+        for name, chosen in wanted[tensor.shape].items() if usable and tensor.shape in wanted else ():
+            places = np.array(sorted(chosen))
+            at = 0
+            for block in typed_blocks(pairing.inventories[side], tensor):
+                here = places[(places >= at) & (places < at + len(block))]
+                values = cast_sample(block[here - at], tensor.dtype.name, name)
+                for place, value in zip(here.tolist(), values, strict=True):
+                    found[tensor.shape, name, place, value.tobytes()].append(unit)
+                at += len(block)
+                if at > places[-1]:
+                    break
     return found
 
 
-def _tries(
-    target: Unit,
-    originals: dict[tuple[Shape, str, int, bytes], list[Unit]],
-    masks: dict[Shape, dict[bytes, list[Unit]]],
-) -> Iterator[tuple[Unit, Unit]]:
-    """Originals and masks whose samples make the target's."""
-    sample = target.sample
-    if sample is None:
-        return
-    kept = sample != 0
-    if not kept.any():
-        return
-    first = int(np.argmax(kept))
-    key = target.tensor.shape, target.tensor.dtype.name, first, sample[first].tobytes()
+def _tries(target: Pruned, originals: Originals, masks: Masks) -> Iterator[tuple[Unit, Unit]]:
+    """Originals and masks that make the elements by which the target is known."""
+    tensor = target.unit.tensor
+    key = tensor.shape, tensor.dtype.name, target.pattern.first[0], target.value
     for original in originals.get(key, ())[:CANDIDATES]:
-        for mask in masks[target.tensor.shape].get(kept.tobytes(), ())[:CANDIDATES]:
+        for mask in masks[tensor.shape].get(target.pattern, ())[:CANDIDATES]:
             if mask is not original:
                 yield original, mask
 

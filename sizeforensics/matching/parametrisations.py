@@ -4,7 +4,8 @@ A parametrised module stores the tensors its weight is computed from in place of
 (``torch.nn.utils.parametrize``: ``parametrizations.weight.original``; the older hooks:
 ``weight_orig`` and ``weight_mask``, ``weight_g`` and ``weight_v``). ``masks``, ``norms`` and
 ``orthogonal`` compute the weights that torch's own make, and prove them without a name. A user's own
-parametrisation can be any function: of it only the names are known.
+parametrisation can be any function, of tensors of any shape: of it only the place in the state dict is
+known, so what the weight corresponds to is inferred, and said with the name of the parametrisation.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sizeforensics.matching.units import Unit
 _PARAMETRIZED = re.compile(
     r"(?:(?P<module>.+)\.)?parametrizations\.(?P<tensor>\w+)\.(?P<member>.+)"
 )
+_ORIGINAL = re.compile(r"original\d*")
 _HOOKED = re.compile(r"(?P<path>.+)_(?P<member>orig|mask|g|v|u)")
 _HOOKS = ({"orig", "mask"}, {"g", "v"}, {"orig", "u", "v"}, {"orig", "u"})
 """Members of ``prune``, ``weight_norm`` and ``spectral_norm``, the last with one vector or two."""
@@ -31,25 +33,32 @@ class Group(NamedTuple):
 
     members: dict[str, Unit]
     target: Unit
+    words: str
 
 
 def absorb_rest(pairing: Pairing) -> None:
     """Infer what could not be computed, and place the other members as absorbed by the weight."""
     for group in _groups(pairing):
         if pairing.is_free(group.target):
-            alike = [
-                unit
-                for unit in group.members.values()
-                if pairing.is_free(unit) and unit.tensor.shape == group.target.tensor.shape
-            ]
-            if not alike:
+            source = _source(pairing, group)
+            if source is None:
                 continue
-            pairing.pair(alike[0], group.target, "inferred", "stored in place of it", by_name=True)
+            pairing.pair(source, group.target, "inferred", group.words, by_name=True)
         elif not _matched_inside(pairing, group):
             continue
         for unit in group.members.values():
             if pairing.is_free(unit):
                 pairing.fold(unit, group.target, "parametrises", "inferred")
+
+
+def _source(pairing: Pairing, group: Group) -> Unit | None:
+    """The member that corresponds to the weight: of its shape, else the largest original."""
+    free = {member: unit for member, unit in group.members.items() if pairing.is_free(unit)}
+    alike = [unit for unit in free.values() if unit.tensor.shape == group.target.tensor.shape]
+    if alike:
+        return alike[0]
+    originals = [unit for member, unit in free.items() if _ORIGINAL.fullmatch(member)]
+    return max(originals, key=lambda unit: unit.tensor.elements, default=None)
 
 
 def _matched_inside(pairing: Pairing, group: Group) -> bool:
@@ -78,7 +87,15 @@ def _groups(pairing: Pairing) -> Iterator[Group]:
             best = max((length for length, _ in rivals), default=0)
             closest = [unit for length, unit in rivals if length == best]
             if len(closest) == 1 and best >= min(2, len(wanted)):
-                yield Group(members, closest[0])
+                yield Group(members, closest[0], _words(members))
+
+
+def _words(members: dict[str, Unit]) -> str:
+    name = next(iter(members.values())).tensor.name
+    parametrized = _PARAMETRIZED.fullmatch(name)
+    if parametrized is None:
+        return "stored in place of it"
+    return f"made by the parametrisation {name[: parametrized.start('member') - 1]} of what is stored"
 
 
 def _members(units: list[Unit]) -> dict[str, dict[str, Unit]]:

@@ -62,7 +62,7 @@ def randomised(tensor, seed=5):
         tensor.mul_(1.5 + torch.rand(tensor.shape, generator=generator))
 
 
-@pytest.mark.parametrize("amount", [0.01, 0.05, 0.5, 0.9])
+@pytest.mark.parametrize("amount", [0.01, 0.05, 0.5, 0.9, 0.97, 0.99])
 def test_pruning_masks(amount):
     torch.manual_seed(0)
     model = layers()
@@ -87,6 +87,38 @@ def test_a_pruned_weight_that_was_halved():
     prune.remove(plain[0], "weight")
     _, causes = both_ways(plain.half(), model)
     assert causes["folded"][0] == nbytes(model[0].weight_mask)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_each_of_many_sparse_weights_of_one_shape_finds_its_mask(dtype):
+    rng = np.random.default_rng(3)
+    weights = rng.normal(size=(60, 32, 48)).astype(np.float32)
+    masks = (rng.random(weights.shape) < 0.02).astype(np.float32)
+    masks[::5] = 0
+    masks[::5, 30] = 1  # rows pruned as a whole: where ones are does not tell these apart
+    before = artifact(
+        {f"o{at}": weights[at] for at in rng.permutation(60)}
+        | {f"m{at}": masks[at] for at in rng.permutation(60)}
+    )
+    pruned = (weights * masks).astype(dtype)
+    after = artifact({f"w{at}": pruned[at] for at in rng.permutation(60)})
+    matching = match(before, after)
+    assert len(matching.matches) == len(matching.folds) == 60
+    for found in matching.matches:
+        assert found.evidence == "proved"
+        assert before.tensors[found.before].name[1:] == after.tensors[found.after].name[1:]
+
+
+def test_a_sparse_weight_with_one_element_off_is_not_what_a_mask_makes():
+    rng = np.random.default_rng(4)
+    weight = rng.normal(size=(32, 48)).astype(np.float32)
+    mask = (rng.random(weight.shape) < 0.02).astype(np.float32)
+    for place in (np.argmax(mask), np.flatnonzero(mask)[-1], np.flatnonzero(mask == 0)[-1]):
+        changed = weight * mask
+        changed.reshape(-1)[place] += 0.5
+        matching = match(artifact({"a": weight, "b": mask}), artifact({"c": changed}))
+        assert not matching.folds
+        assert "proved" not in [found.evidence for found in matching.matches]
 
 
 def test_a_mask_of_another_weight_absorbs_nothing():
@@ -187,6 +219,45 @@ def test_another_parameter_of_the_same_shape_is_not_what_made_an_orthogonal_weig
 class Doubled(nn.Module):
     def forward(self, x):
         return 2 * torch.tanh(x)
+
+
+class LowRank(nn.Module):
+    """Two factors in place of a matrix, and a gain of its own."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.gain = nn.Parameter(torch.full((rows, 1), 1.5))
+
+    def forward(self, left, right):
+        return self.gain * (left @ right)
+
+    def right_inverse(self, weight):
+        left, values, right = torch.linalg.svd(weight)
+        return left[:, :4] * values[:4], right[:4]
+
+
+def test_a_users_own_parametrisation_is_described_with_its_name():
+    model = layers()
+    parametrize.register_parametrization(model[0], "weight", Doubled())
+    parametrize.register_parametrization(model[2], "weight", LowRank(40), unsafe=True)
+    plain = without(without(model, "0"), "2")
+    with_it, without_it = artifact(state(model)), artifact(state(plain))
+    found = match(with_it, without_it)
+    said = {
+        without_it.tensors[pair.after].name: pair.how
+        for pair in found.matches
+        if pair.evidence == "inferred"
+    }
+    assert said == {
+        f"{module}.weight": f"made by the parametrisation {module}.parametrizations.weight of what is stored"
+        for module in (0, 2)
+    }
+    parameters = model[2].parametrizations.weight
+    causes = tensor_causes(diff(with_it, without_it))
+    smaller = nbytes(*parameters.parameters()) - nbytes(parameters.original0)
+    assert causes["folded"] == (smaller, 0)
+    assert "unmatched" not in causes
+    assert {(fold.how, fold.evidence) for fold in found.folds} == {("parametrises", "inferred")}
 
 
 def test_what_cannot_be_computed_is_inferred_by_name():
