@@ -120,7 +120,13 @@ def match_slices(pairing: Pairing) -> None:
             other = 1 - unit.side
             runs = _cover(pairing, sheets, sheet, indices[other], types[other])
             if runs and _settled(sheet, runs):
-                pairing.slices([_part(sheet, run) for run in runs])
+                table = _table(sheet, runs)
+                if table is None:
+                    pairing.slices([_part(sheet, run) for run in _first_uses(runs)])
+                else:
+                    words = f"{sheet.height:,} {sheet.along} are the {table.height:,} {table.along} of the other"
+                    words += f", repeated{_cast_words(unit, table.unit)}"
+                    pairing.pair(unit, table.unit, "proved", words)
                 break
 
 
@@ -315,12 +321,40 @@ def _settled(sheet: Sheet, runs: list[Run]) -> bool:
     return all(used[index] == size[index] for index in used)
 
 
+def _table(sheet: Sheet, runs: list[Run]) -> Sheet | None:
+    """The part of which every row is used, and some often, if all rows of the sheet are of it: a
+    table that was looked up in advance."""
+    part = runs[0].part
+    used = {run.part_start + at for run in runs for at in range(run.height)}
+    alone = all(run.part.unit is part.unit and run.part.along == part.along for run in runs)
+    whole = sum(run.height for run in runs) == sheet.height > part.height
+    return part if alone and whole and len(used) == part.height else None
+
+
+def _first_uses(runs: list[Run]) -> list[Run]:
+    """The runs without rows that were used before: what is there once is carried once."""
+    seen_along: dict[int, str] = {}
+    used: set[tuple[int, int]] = set()
+    found: dict[int, Place] = {}
+    for run in runs:
+        index = run.part.unit.index
+        for at in range(run.height if seen_along.setdefault(index, run.part.along) == run.part.along else 0):
+            row = run.part_start + at
+            if (index, row) not in used:
+                used.add((index, row))
+                found[run.start + at] = Place(run.part, row)
+    return _runs(found)
+
+
 def _part(sheet: Sheet, run: Run) -> tuple[Unit, Unit, int, str]:
-    whole, part = sheet.unit.tensor, run.part.unit.tensor
     words = (
         f"{sheet.along} {run.start} to {run.start + run.height - 1} are {run.part.along} "
         f"{run.part_start} to {run.part_start + run.height - 1} of the other"
     )
-    if whole.dtype.name != part.dtype.name:
-        words += f", cast between {part.dtype.name} and {whole.dtype.name}"
+    words += _cast_words(sheet.unit, run.part.unit)
     return sheet.unit, run.part.unit, run.height * sheet.length, words
+
+
+def _cast_words(whole: Unit, part: Unit) -> str:
+    names = part.tensor.dtype.name, whole.tensor.dtype.name
+    return "" if names[0] == names[1] else f", cast between {names[0]} and {names[1]}"

@@ -113,6 +113,26 @@ def test_fused_weights_are_made_of_their_parts():
     assert tensor_causes(diff(artifact({"qkv": fused}), artifact(parts))) == {"carried": (288, 288)}
 
 
+@pytest.mark.parametrize("after_type", ["float32", "float16"])
+def test_a_table_looked_up_in_advance_is_carried_once(after_type):
+    """Relative positions: each row of a table, many times."""
+    table = random(1, 13, 6)
+    rows = np.concatenate([np.arange(13), np.random.default_rng(2).integers(0, 13, 187)])
+    after = {"index": table[rows].astype(after_type)}
+    causes = tensor_causes(diff(artifact({"table": table}), artifact(after)))
+    assert causes["carried"][1] * 200 == after["index"].nbytes * 13
+    assert causes["densified"] == (0, causes["carried"][1] * 187 // 13)
+    assert not {"shape", "unmatched"} & set(causes)
+
+
+def test_a_row_that_is_there_once_is_carried_once():
+    """Rows of two tensors, some of them twice: no side can carry more than it has."""
+    table, other = random(1, 13, 6), random(2, 4, 6)
+    after = {"x": np.concatenate([table[:5], table[:5], table[3:], other])}
+    causes = tensor_causes(diff(artifact({"table": table, "u": other}), artifact(after)))
+    assert causes == {"carried": (17 * 24, 17 * 24), "shape": (0, 7 * 24)}
+
+
 def test_fused_and_cast():
     parts = {name: random(at, 4, 6) for at, name in enumerate("qkv")}
     fused = np.concatenate(list(parts.values())).astype("f2")
