@@ -173,13 +173,12 @@ def operators(directory: Path, size: Size) -> Planted:
 @recipe("float8-weights", "dtype float32 -> float8_e4m3fn")
 def float8(directory: Path, size: Size) -> Planted:
     """An 8-bit float weight behind a DequantizeLinear."""
-    import ml_dtypes
-
     weight = seeded(pick(size, 24, 512), pick(size, 40, 512))
-    codes = (weight.numpy() / np.float32(0.02)).clip(-448, 448).astype(ml_dtypes.float8_e4m3fn)
+    codes = (weight / 0.02).clamp(-448, 448).to(torch.float8_e4m3fn)
     scale = np.array(0.02, dtype=np.float32)
     tensor = onnx.helper.make_tensor(
-        "codes", onnx.TensorProto.FLOAT8E4M3FN, codes.shape, codes.tobytes(), raw=True
+        "codes", onnx.TensorProto.FLOAT8E4M3FN, codes.shape,
+        codes.view(torch.uint8).numpy().tobytes(), raw=True,
     )
     before, after = _dequantized(directory, weight, tensor, scale)
     number = weight.numel()

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from sizeforensics import formats
@@ -17,6 +19,7 @@ from sizeforensics.source import MemorySource
 from tests.builders import artifact, tensor_causes
 from tests.builders import diff as ledger_of
 from tests.renaming import renamed
+from tests.work import grows_linearly
 
 Array = npt.NDArray[Any]
 
@@ -154,6 +157,25 @@ def test_packed_blocks_prove_no_other_weights(bits: int) -> None:
     assert evidence(blocks.weight, blocks.inventory(z=zeros)) != "proved"
     assert evidence(blocks.weight, blocks.inventory(s=blocks.scales * np.float32(1.3))) != "proved"
     assert evidence(blocks.weight, blocks.inventory(s=blocks.scales[::-1].copy())) != "proved"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_packed_blocks_are_proved_under_their_own_numbers_alone(data: st.DataObject) -> None:
+    rows, columns = data.draw(st.integers(2, 9)), data.draw(st.integers(17, 70))
+    bits, block = data.draw(st.sampled_from([4, 8])), data.draw(st.sampled_from([16, 32]))
+    shifted = data.draw(st.booleans())
+    blocks = Blocks(bits, rows=rows, columns=columns, block=block, shifted=shifted)
+    assert found(blocks.weight, blocks.inventory()).evidence == "proved"
+    row, column = data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, max(columns // block, 1) - 1))
+    scales = blocks.scales.copy()
+    scales[row, column] *= np.float32(data.draw(st.sampled_from([0.5, -1, 2])))
+    assert evidence(blocks.weight, blocks.inventory(s=scales)) != "proved"
+    if shifted:
+        zeros = blocks.zeros.copy()
+        zeros[row, column] += 1 if zeros[row, column] == 0 else -1
+        changed = blocks.inventory(z=packed(zeros, bits))
+        assert evidence(blocks.weight, changed) != "proved"
 
 
 @pytest.mark.parametrize(
@@ -308,3 +330,34 @@ def test_each_of_many_tensors_of_one_shape_finds_its_own(stored: bool) -> None:
     assert [after.tensors[match.after].name for match in matches] == [f"q{at}" for at in range(count)]
     assert {match.evidence for match in matches} == {"proved" if stored else "inferred"}
     assert all("quantised per tensor" in match.how for match in matches)
+
+
+# Work
+
+
+def tower(height: int) -> list[onnx.NodeProto]:
+    """Products of products: each value is read twice."""
+    return [
+        helper.make_node("Mul", [f"t{at}", f"t{at}"], [f"t{at + 1}"]) for at in range(height)
+    ]
+
+
+@pytest.mark.parametrize("case", ["one output", "one factor", "one product of many", "one tower"])
+def test_looking_for_scales_costs_as_much_as_the_file_is_long(case: str) -> None:
+    def read(count: int) -> Inventory:
+        shared = case == "one output"
+        nodes = [
+            helper.make_node("MatMulInteger", [f"x{at}", "q"], ["y" if shared else f"y{at}"])
+            for at in range(count)
+        ]
+        if case == "one factor":
+            nodes += [helper.make_node("Mul", [f"y{at}", "s"], [f"z{at}"]) for at in range(count)]
+        elif case == "one tower":
+            nodes += [*tower(8), *(
+                helper.make_node("Mul", [f"y{at}", "t8"], [f"z{at}"]) for at in range(count)
+            )]  # fmt: skip
+        elif case == "one product of many":
+            nodes.append(helper.make_node("Mul", [f"y{at}" for at in range(count)], ["z"]))
+        return model(*nodes, q=PER_COLUMN, s=SCALES, t0=SCALES)
+
+    assert grows_linearly(read, 60)

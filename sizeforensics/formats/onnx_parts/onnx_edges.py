@@ -17,6 +17,9 @@ _SAME_VALUES = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "
 _STEPS = 8
 """Operators between a stored tensor and the one that needs it."""
 
+_MOST_INPUTS = 32
+"""Inputs of a node that are looked at; no operator that takes scales has more."""
+
 
 class Edges:
     """The edges of all graphs of a model, and the tensors it stores."""
@@ -24,6 +27,7 @@ class Edges:
     def __init__(self, nodes: Nodes, tensors: Sequence[Tensor]) -> None:
         self.nodes = nodes
         self.tensors = tensors
+        self._factors: dict[tuple[str, int, int], list[int]] = {}
 
     def nodes_of(self, ops: frozenset[str]) -> list[int]:
         """The nodes with one of these operators, in the order of the file."""
@@ -36,11 +40,13 @@ class Edges:
     def inputs(self, node: int) -> list[str]:
         """Names of the values that a node reads; an absent one is empty."""
         first, last = np.searchsorted(self.nodes.read_nodes, [node, node + 1])
-        return [self.nodes.values[value] for value in self.nodes.read_values[first:last].tolist()]
+        read = self.nodes.read_values[first : min(last, first + _MOST_INPUTS)]
+        return [self.nodes.values[value] for value in read.tolist()]
 
-    def outputs(self, node: int) -> list[str]:
+    def output(self, node: int) -> str:
+        """The first value that a node computes; empty where there is none."""
         first, last = np.searchsorted(self.nodes.write_nodes, [node, node + 1])
-        return [self.nodes.values[value] for value in self.nodes.write_values[first:last].tolist()]
+        return self.nodes.values[int(self.nodes.write_values[first])] if first < last else ""
 
     def stored(self, name: str, node: int) -> int | None:
         """The tensor of this name that a node of a graph reads: its graph's own, or an outer one's."""
@@ -68,6 +74,12 @@ class Edges:
 
     def factors(self, name: str, node: int, steps: int = _STEPS) -> list[int]:
         """The stored tensors that a value is the product of; what is computed is left out."""
+        key = name, int(self.nodes.scopes[node]), steps
+        if key not in self._factors:
+            self._factors[key] = self._factors_of(name, node, steps)[:_MOST_INPUTS]
+        return self._factors[key]
+
+    def _factors_of(self, name: str, node: int, steps: int) -> list[int]:
         found = self.origin(name, node)
         if found is not None or steps == 0:
             return [] if found is None else [found]
@@ -80,26 +92,25 @@ class Edges:
 
     def multiplied_by(self, node: int) -> list[int]:
         """The stored tensors that the first output of a node is multiplied by, casts in between."""
-        value = next(iter(self.outputs(node)), "")
+        value = self.output(node)
         for _ in range(_STEPS):
-            readers = self._readers(value)
-            if len(readers) != 1 or self.op(readers[0]) not in {"Cast", "Mul"}:
+            reader = self._only_reader(value)
+            if reader is None or self.op(reader) not in {"Cast", "Mul"}:
                 return []
-            (reader,) = readers
             others = [name for name in self.inputs(reader) if name != value]
             if self.op(reader) == "Mul" and len(others) == 1:
                 found = self.factors(others[0], reader)
                 if found:
                     return found
-            value = next(iter(self.outputs(reader)), "")
+            value = self.output(reader)
         return []
 
-    def _readers(self, name: str) -> list[int]:
+    def _only_reader(self, name: str) -> int | None:
+        """The node that reads a value; None where there are more, or none."""
         value = self._numbers.get(name, -1)
         order, sorted_values = self._by_value
         first, last = np.searchsorted(sorted_values, [value, value + 1])
-        found: list[int] = self.nodes.read_nodes[order[first:last]].tolist()
-        return found
+        return int(self.nodes.read_nodes[order[first]]) if last - first == 1 else None
 
     @cached_property
     def _by_name(self) -> dict[str, list[int]]:
