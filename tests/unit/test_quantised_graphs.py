@@ -243,6 +243,55 @@ def test_a_block_has_the_size_that_the_node_names() -> None:
         assert evidence(weight, model(node, q=codes, s=scale)) == expected
 
 
+# Operators that take a quantised weight: where it is, and along which axis its scales count
+
+SQUARE = np.random.default_rng(12).normal(size=(32, 32)).astype(np.float32)
+EACH = np.linspace(0.01, 0.05, 32, dtype=np.float32)
+
+OPERATORS = {
+    "QLinearMatMul": ("", "a as az q s z ys yz", {}, 1),
+    "QLinearConv": ("", "a as az q s z ys yz", {}, 0),
+    "MatMulIntegerToFloat": ("com.microsoft", "a q as s az z", {}, 1),
+    "DynamicQuantizeMatMul": ("com.microsoft", "a q s z", {}, 1),
+    "QAttention": ("com.microsoft", "a q bias as s mask az z", {"num_heads": 2}, 1),
+    "QGemm": ("com.microsoft", "a as az q s z", {}, 1),
+    "QGemm, transposed": ("com.microsoft", "a as az q s z", {"transB": 1}, 0),
+}
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_operators_say_which_axis_the_scales_of_their_weight_count_along(operator: str) -> None:
+    domain, inputs, attributes, axis = OPERATORS[operator]
+    for along in (0, 1):
+        spread = np.expand_dims(EACH, 1 - along)
+        codes = np.clip(np.rint(SQUARE / spread) + 3, -128, 127).astype(np.int8)
+        names = ["q", "s", "z"]
+        if operator == "QLinearConv":
+            codes = codes.reshape(32, 32, 1, 1)
+        node = helper.make_node(
+            operator.partition(",")[0], inputs.split(), ["y"], domain=domain, **attributes
+        )
+        stored = [codes, EACH, np.full(32, 3, dtype=np.int8)]
+        after = model(node, **dict(zip(names, stored, strict=True)))
+        weight = SQUARE.reshape(codes.shape)
+        assert (evidence(weight, after) == "proved") is (along == axis)
+        assert {tensor.use for tensor in after.tensors[1:]} == {"quantization-parameters"}
+
+
+def test_the_weights_of_a_quantised_lstm_have_scales_by_direction_and_gate() -> None:
+    rng = np.random.default_rng(13)
+    weight = rng.normal(size=(2, 16, 32)).astype(np.float32)
+    scale = rng.uniform(0.01, 0.05, (2, 32)).astype(np.float32)
+    for spread, stored in ((scale[:, None], scale), (scale[:, :1, None], scale[:, 0])):
+        codes = np.clip(np.rint(weight / spread), -128, 127).astype(np.int8)
+        inputs = ["x", "q", "r", "", "", "", "", "", "s", "z"]
+        node = contributed("DynamicQuantizeLSTM", inputs, hidden_size=8)
+        zero = np.zeros(stored.shape, dtype=np.int8)
+        assert found(weight, model(node, q=codes, s=stored.copy(), z=zero)).evidence == "proved"
+        wrong = model(node, q=codes, s=stored[::-1].copy(), z=zero)
+        assert evidence(weight, wrong) != "proved"
+
+
 # Products of integers
 
 
