@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
+import fuzz.__main__ as runner
 from fuzz import harnesses
-from fuzz.__main__ import run
 from fuzz.framings import take_apart
 from fuzz.harnesses import HARNESSES
 from fuzz.mutator import mutate
@@ -24,7 +26,7 @@ def seeds(name):
 def test_a_short_run_is_clean(name, tmp_path):
     pytest.importorskip("atheris")
     runs = RUNS.get(name, 2000)
-    outcome = run(name, tmp_path / "corpus", tmp_path / "findings", f"-runs={runs}", "-seed=1")
+    outcome = runner.run(name, tmp_path / "corpus", tmp_path / "findings", f"-runs={runs}", "-seed=1")
     assert not outcome.findings, outcome.log[-6000:]
     assert outcome.inputs >= runs
 
@@ -83,3 +85,27 @@ def test_a_report_that_acts_on_the_terminal_is_a_finding(monkeypatch):
     monkeypatch.setattr(harnesses.console, "inspect", lambda *_: "\x1b[2J")
     with pytest.raises(LawBroken):
         harnesses.inspect(seeds("inspect")[0])
+
+
+@pytest.mark.parametrize(("kind", "again", "kept"), [
+    ("timeout", 0, False), ("timeout", 70, True), ("oom", 0, False), ("oom", 71, True), ("crash", 0, True),
+])  # fmt: skip
+def test_what_only_the_machine_caused_is_no_finding(kind, again, kept, tmp_path, monkeypatch):
+    found = tmp_path / "findings" / "json" / f"{kind}-0"
+
+    def fuzzed(_name, _kept, *options):
+        if found in options:
+            return subprocess.CompletedProcess([], again, "", "")
+        found.write_bytes(b"[]")
+        return subprocess.CompletedProcess([], 77, "", f"Test unit written to {found}\n")
+
+    monkeypatch.setattr(runner, "_fuzz", fuzzed)
+    outcome = runner.run("json", tmp_path / "corpus", tmp_path / "findings")
+    assert outcome.findings == ([found] if kept else [])
+    assert found.exists() is kept
+
+
+def test_a_fuzzer_that_does_not_start_is_no_clean_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_fuzz", lambda *_: subprocess.CompletedProcess([], 1, "", "no module"))
+    with pytest.raises(RuntimeError, match="did not run"):
+        runner.run("json", tmp_path / "corpus", tmp_path / "findings")
