@@ -21,6 +21,7 @@ from fuzz.harnesses import HARNESSES
 LONGEST = 20_000  # bytes of an input
 PER_INPUT = 10  # seconds until an input counts as hanging
 MEMORY = 1024  # MB
+LOG = 4_000  # characters of the log of a finding, which end with what was raised
 _DOUBTFUL = ("timeout-", "oom-")
 """What is a finding only when a process of its own finds it again: a machine that slept looks like an
 input that hangs, and the instrumentation leaks the arrays that comparisons give."""
@@ -54,6 +55,8 @@ def main() -> int:
     for name in arguments.harness or HARNESSES:
         outcome = run(name, arguments.corpus, arguments.findings, f"-max_total_time={arguments.seconds}")
         print(outcome, flush=True)
+        if outcome.findings:
+            print(outcome.log[-LOG:], file=sys.stderr)
         found = found or bool(outcome.findings)
     return int(found)
 

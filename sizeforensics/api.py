@@ -88,19 +88,28 @@ def diff(
 
 
 def check(
-    model: PathLike | Live | Inspection, budget: Budget, *, today: dt.date | None = None
+    model: PathLike | Live | Inspection,
+    budget: Budget,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    follow_links: PathLike | None = None,
+    today: dt.date | None = None,
 ) -> Verdict:
     """Whether a model keeps its budget, limit by limit: the value, the excess, what is to blame.
 
     A model is what ``inspect`` takes, or what it returned. A limit that is broken raises nothing: it is
-    in the verdict. ``today`` decides which waivers hold; without it, the day in UTC does. Raises
+    in the verdict. ``limits`` and ``follow_links`` hold for the model and for its baseline, as in
+    ``inspect``. ``today`` decides which waivers hold; without it, the day in UTC does. Raises
     InputError when a file cannot be read, and where a limit needs a baseline that the budget does not
     name.
     """
-    inspection = model if isinstance(model, Inspection) else inspect(model)
+    if isinstance(model, Inspection):
+        inspection = model
+    else:
+        inspection = inspect(model, limits=limits, follow_links=follow_links)
     against = None
     if budget.baseline is not None:
-        against = compare(read(budget.baseline), inspection.inventory)
+        against = compare(read(budget.baseline, limits, follow_links), inspection.inventory)
     return judge(inspection, against, budget, today=today)
 
 
@@ -300,7 +309,9 @@ class Inspection:
     def __le__(self, budget: object) -> bool:
         from sizeforensics.budget import Budget  # most reports are not about one
 
-        return check(self, budget).ok if isinstance(budget, Budget) else NotImplemented
+        if not isinstance(budget, Budget):
+            return NotImplemented
+        return check(self, budget, limits=self.inventory.limits).ok
 
     def save_snapshot(self, path: PathLike, *, force: bool = False) -> None:
         """Write the snapshot: the inventory without its weights, which ``inspect`` and ``diff`` take

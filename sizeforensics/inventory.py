@@ -17,6 +17,7 @@ import numpy.typing as npt
 from sizeforensics.dtypes import DTYPES, DType
 from sizeforensics.errors import LawBroken
 from sizeforensics.excerpts import Excerpt
+from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import TENSOR_DATA, Integers, Owners, Spans, sum_by
 
@@ -249,6 +250,8 @@ class Inventory:
     warnings: tuple[str, ...] = ()
     excerpts: tuple[Excerpt, ...] | None = None
     """What is known of the content of each tensor where there is no payload: in a snapshot."""
+    limits: Limits = DEFAULT_LIMITS
+    """Under which the files were read."""
 
     def __post_init__(self) -> None:
         spans = sum(int(file.spans.bytes_by_role()[TENSOR_DATA]) for file in self.files)

@@ -86,7 +86,7 @@ def check(
         output.warn([text for verdict in verdicts for text in verdict.warnings])
     if update:
         baselines = _baselines(tasks, verdicts)
-        _check_baselines(baselines)
+        _check_baselines(baselines, limits)
         _write_baselines(baselines, limits, links)
         verdicts = [_judged(task, limits, links) for task in tasks]
     context.exit(max(_EXIT_CODES.get(verdict.status, 0) for verdict in verdicts))
@@ -144,7 +144,7 @@ def _baselines(
     return {baseline: path for baseline, (path, status) in found.items() if status != "error"}
 
 
-def _check_baselines(baselines: Iterable[str]) -> None:
+def _check_baselines(baselines: Iterable[str], limits: Limits) -> None:
     """Refuse baselines that could not be written, or that no snapshot is, before any is written."""
     from sizeforensics import api
     from sizeforensics.report import snapshots
@@ -155,7 +155,7 @@ def _check_baselines(baselines: Iterable[str]) -> None:
         except OSError as error:
             raise InputError(f"{one_line(path)}: cannot write: {error.strerror or error}") from None
         snapshots.check(path, force=True)
-        if _exists(path) and api.read(path).format != "snapshot":
+        if _exists(path) and api.read(path, limits).format != "snapshot":
             raise InputError(f"{one_line(path)}: expected a snapshot to replace, got a model")
 
 
@@ -194,8 +194,10 @@ def _deliver(verdicts: Sequence[Verdict], form: str, outputs: Sequence[str]) -> 
 )
 @click.argument("places", nargs=-1, metavar="[FOLDER | FILE]...", type=click.Path())
 @click.option("--force", is_flag=True, help="Replace a configuration that exists.")
+@options.limits
+@options.links
 @options.debug
-def init(*, places: tuple[str, ...], force: bool) -> None:
+def init(*, places: tuple[str, ...], force: bool, limits: Limits, links: str | None) -> None:
     """Write a first sizeforensics.toml with a budget for every model found.
 
     Files are recognised by their content. Every limit is kept by the models as they are today, and
@@ -209,7 +211,7 @@ def init(*, places: tuple[str, ...], force: bool) -> None:
         raise InputError(f"{target}: exists; --force replaces it")
     if config.is_configured(Path(config.SHARED_FILE)):
         raise InputError(f"{config.SHARED_FILE} holds budgets already: expected one place for them")
-    models = _models(places or (".",))
+    models = _models(places or (".",), limits, links)
     if not models:
         raise InputError(f"{', '.join(map(one_line, places)) or '.'}: expected a model, found none "
                          "(hidden and installed folders are left out unless named)")  # fmt: skip
@@ -217,7 +219,7 @@ def init(*, places: tuple[str, ...], force: bool) -> None:
     output.write([f"{target}: {counted(len(models), 'budget')}; `sizeforensics check` checks them\n"])
 
 
-def _models(places: Sequence[str]) -> list[Found]:
+def _models(places: Sequence[str], limits: Limits, links: str | None) -> list[Found]:
     """The models at these places, without snapshots of such and the further files of a model."""
     from sizeforensics import api
     from sizeforensics.budget.starter import Found
@@ -227,7 +229,7 @@ def _models(places: Sequence[str]) -> list[Found]:
     left_out: list[str] = []
     for path in sorted({str(path) for place in places for path in _files(Path(place))}):
         try:
-            inventory = api.read(path)
+            inventory = api.read(path, limits, links)
         except Unrecognized:
             continue
         except InputError as error:

@@ -39,10 +39,11 @@ _KINDS = ("json", "csv", "md", "html", "png", "svg")
 )  # fmt: skip
 @options.force
 @options.limits
+@options.links
 @options.debug
 def history(
     *, models: tuple[str, ...], git: bool, form: str, outputs: tuple[str, ...], force: bool,
-    limits: Limits,
+    limits: Limits, links: str | None,
 ) -> None:  # fmt: skip
     """How did the size of a model change over its versions, and why?
 
@@ -54,18 +55,20 @@ def history(
     output.check_outputs(outputs, force, _KINDS)
     if git and len(models) > 1:
         raise click.UsageError(f"--git takes one file, got {len(models):,}")
-    names, inventories = zip(*_read(models, git, limits), strict=True)
+    names, inventories = zip(*_read(models, git, limits, links), strict=True)
     found = _history(names if git else _labels(names), inventories)
     for path in outputs:
         save.write(path, history_pages.chunks(found, save.kind_of(path, _KINDS)))
     if form == "table":
-        output.warn([text for inventory in inventories for text in inventory.warnings])
+        output.warn(found.warnings)
         output.write([history_pages.console(found)])
     else:
         output.write_data([history_pages.text(found, {"markdown": "md"}.get(form, form))])
 
 
-def _read(models: Sequence[str], git: bool, limits: Limits) -> Iterator[tuple[str, Inventory]]:
+def _read(
+    models: Sequence[str], git: bool, limits: Limits, links: str | None
+) -> Iterator[tuple[str, Inventory]]:
     from sizeforensics import formats, versions
 
     if git:
@@ -73,7 +76,7 @@ def _read(models: Sequence[str], git: bool, limits: Limits) -> Iterator[tuple[st
             yield name, formats.read_source(source, limits)
     else:
         for path in models:
-            yield path, formats.read(path, limits)
+            yield path, formats.read(path, limits, links)
 
 
 def _labels(paths: Sequence[str]) -> Sequence[str]:

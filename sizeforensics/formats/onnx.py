@@ -81,7 +81,7 @@ def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     return Inventory(
         source.path, "onnx", (model, *sidecars), messages.owners, tuple(shelf.storages),
         tuple(tensors), nodes, quantizations=links,
-        metadata=_metadata(messages), warnings=notes.lines(),
+        metadata=_metadata(messages), warnings=notes.lines(), limits=limits,
     )  # fmt: skip
 
 

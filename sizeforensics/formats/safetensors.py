@@ -88,7 +88,7 @@ def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     return Inventory(
         source.path, "safetensors", (File(source.path, spans),), owners,
         tuple(_storages(source, header, 0)), tuple(_tensors(header, 0)),
-        metadata=_properties(header.metadata),
+        metadata=_properties(header.metadata), limits=limits,
     )  # fmt: skip
 
 
@@ -270,7 +270,7 @@ def read_sharded(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
                   f"{sum(item.nbytes for item in storages)}")  # fmt: skip
     return Inventory(
         source.path, "safetensors", tuple(files), owners, tuple(storages), tuple(tensors),
-        metadata=_properties(properties), warnings=notes.finish(),
+        metadata=_properties(properties), warnings=notes.finish(), limits=limits,
     )
 
 

@@ -95,6 +95,7 @@ class _Reader:
             metadata=((ORIGIN, top.text("format")), *metadata),
             warnings=top.texts("warnings"),
             excerpts=tuple(excerpts),
+            limits=self._limits,
         )
 
     def _files(self, owners: Owners) -> tuple[File, ...]:

@@ -40,6 +40,8 @@ class History(NamedTuple):
     headline: str
     versions: tuple[Version, ...]
     roles: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    """Of all versions, each once."""
 
 
 def history(
@@ -56,7 +58,11 @@ def history(
             tuple((cause.title, cause.delta_bytes) for cause in changed),
         ))  # fmt: skip
     held = {role for version in versions for role, nbytes in version.roles.items() if nbytes}
-    return History(_headline(versions), tuple(versions), tuple(role for role in ROLES if role in held))
+    warnings = dict.fromkeys(text for report in reports for text in report.warnings)
+    return History(
+        _headline(versions), tuple(versions), tuple(role for role in ROLES if role in held),
+        tuple(warnings),
+    )  # fmt: skip
 
 
 def _headline(versions: Sequence[Version]) -> str:

@@ -85,6 +85,7 @@ def to_dict(found: History) -> dict[str, Any]:
             }
             for version in found.versions
         ],
+        "warnings": list(found.warnings),
     }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from sizeforensics import __version__
 from sizeforensics.causes import CAUSES
 from sizeforensics.escape import one_line
-from sizeforensics.limits import DEFAULT_LIMITS
+from sizeforensics.limits import Limits
 from sizeforensics.report import checksums, html_data, waterfall
 from sizeforensics.report.contents import InspectReport
 from sizeforensics.report.figure_scene import HEIGHT, WIDTH, Scene
@@ -54,6 +54,7 @@ def render(report: DiffReport | InspectReport) -> Iterator[str]:
         script=Markup(_script()),  # noqa: S704  our own
         style=Markup(_asset("report.css")),  # noqa: S704  our own
         policy=_policy(),
+        limits=[_listed(limits) for limits in dict.fromkeys(side.limits for side in sides)],
     )
 
 
@@ -93,7 +94,7 @@ def _environment() -> jinja2.Environment:
         percent_of_axis=lambda fraction: f"{100 * fraction:.2f}%",
     )
     environment.globals.update(
-        catalogue=CAUSES, limits=_limits(), name_limit=html_data.NAME_LIMIT, version=__version__,
+        catalogue=CAUSES, name_limit=html_data.NAME_LIMIT, version=__version__,
         steps=waterfall.steps, top=TOP_TENSORS,
     )  # fmt: skip
     return environment
@@ -130,11 +131,8 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
-def _limits() -> list[tuple[str, int]]:
-    return [
-        (field.name.replace("_", " "), getattr(DEFAULT_LIMITS, field.name))
-        for field in fields(DEFAULT_LIMITS)
-    ]
+def _listed(limits: Limits) -> list[tuple[str, int]]:
+    return [(field.name.replace("_", " "), getattr(limits, field.name)) for field in fields(limits)]
 
 
 def _files(side: Side) -> list[dict[str, Any]]:

@@ -47,7 +47,9 @@ def diff_report(before: Inventory, after: Inventory, ledger: Ledger) -> DiffRepo
 def side(inventory: Inventory, name: str) -> Side:
     """An artifact as a block of a report."""
     files = tuple(FileRow(file.path, file.nbytes) for file in inventory.files)
-    return Side(inventory.path, name, inventory.format, inventory.nbytes, files)
+    return Side(
+        inventory.path, name, inventory.format, inventory.nbytes, files, inventory.limits
+    )
 
 
 def warnings_of(inventory: Inventory) -> tuple[str, ...]:

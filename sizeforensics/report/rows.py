@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from sizeforensics.causes import CAUSES
 from sizeforensics.ledger import Place, Row
+from sizeforensics.limits import Limits
 from sizeforensics.report import words
 from sizeforensics.units import format_bytes
 
@@ -36,6 +37,8 @@ class Side:
     format: str
     bytes: int
     files: tuple[FileRow, ...]
+    limits: Limits
+    """Under which the files were read."""
 
 
 class Evidence(NamedTuple):

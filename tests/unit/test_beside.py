@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import sizeforensics as sf
-from sizeforensics import formats
+from sizeforensics import cli, formats
 from sizeforensics.errors import SourceError
 from sizeforensics.formats import beside
 from tests.unit.test_safetensors import entry, packed
@@ -82,6 +82,33 @@ def test_both_sides_of_a_diff_may_be_links(hub: Path) -> None:
     )
     assert found.warnings == ()
     assert [pair.evidence for pair in found.tensors] == ["proved"]
+
+
+VERBS = {
+    "inspect": ["inspect", "MODEL"], "map": ["map", "MODEL"], "diff": ["diff", "MODEL", "MODEL"],
+    "snapshot": ["snapshot", "MODEL", "-o", "taken.json"], "history": ["history", "MODEL", "MODEL"],
+    "init": ["init", "MODEL"], "check": ["check"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_that_reads_models_follows_links_when_allowed(verb, hub, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = str(snapshot(hub))
+    if verb == "check":
+        Path("sizeforensics.toml").write_text(f'[budgets.b]\npath = "{path}"\nmax_bytes = "1 GB"\n')
+    arguments = [path if word == "MODEL" else word for word in VERBS[verb]]
+    force = ["--force"] if verb in ("snapshot", "init") else []
+    for allowed, told in (([], True), (["--follow-links", str(hub)], False)):
+        assert cli.run([*arguments, *force, *allowed]) == 0
+        said = capsys.readouterr().err
+        if verb == "init":
+            said = Path("sizeforensics.toml").read_text()
+            assert (f"{(snapshot(hub)).stat().st_size:,} B" in said) is told
+        elif verb == "snapshot":
+            assert ("is a symbolic link" in Path("taken.json").read_text()) is told
+        else:
+            assert ("is a symbolic link" in said) is told
 
 
 def refused(path: Path, links: Path) -> str:

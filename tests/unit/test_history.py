@@ -136,6 +136,16 @@ def test_what_git_has_not_kept_is_one_line(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_what_is_odd_about_a_version_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = tmp_path / "odd.onnx"
+    odd.write_bytes(Path(VERSIONS[1]).read_bytes() + b"\xc2\x3e\1x")
+    assert run(["history", str(odd), str(odd), VERSIONS[1]]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: ")
+    assert document(capsys, str(odd), str(odd), VERSIONS[1])["warnings"] == [line.removeprefix("warning: ")]
+    assert document(capsys, VERSIONS[1])["warnings"] == []
+
+
 def test_git_takes_one_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["history", "--git", "a", "b"]) == 2
     assert "one file" in capsys.readouterr().err

@@ -20,6 +20,8 @@ import pytest
 from onnx import TensorProto, helper
 
 import sizeforensics as sf
+from fuzz import seeds
+from fuzz.framings import unpair
 from sizeforensics import cli, formats
 from sizeforensics.errors import LimitExceeded
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
@@ -174,6 +176,70 @@ def test_the_api_takes_limits(tmp_path) -> None:
     with pytest.raises(LimitExceeded):
         sf.diff(path, path, limits=Limits(pickle_opcodes=5))
     assert sf.inspect(path, limits=Limits(pickle_opcodes=5_000)).tensors
+
+
+CONFIGURED = '[budgets.b]\npath = "model"\nmax_bytes = "1 GB"\n'
+VERBS = {
+    "inspect": ["inspect", "model"], "map": ["map", "model"], "diff": ["diff", "model", "model"],
+    "snapshot": ["snapshot", "model"], "history": ["history", "model", "model"],
+    "check": ["check"], "a baseline": ["check", "--baseline", "model"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_that_reads_models_takes_limits(verb, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model").write_bytes(PICKLE)
+    Path("sizeforensics.toml").write_text(CONFIGURED)
+    assert cli.run([*VERBS[verb], "--limits", "pickle_opcodes=5"]) == 2
+    assert "at most 5 pickle opcodes" in capsys.readouterr().err
+    assert cli.run([*VERBS[verb], "--limits", "pickle_opcodes=5000"]) == 0
+
+
+def test_init_leaves_out_what_is_beyond_the_limits(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("large").write_bytes(PICKLE)
+    Path("small.safetensors").write_bytes(packed({"a": entry(0, 4)}, bytes(4)))
+    assert cli.run(["init", "--limits", "pickle_opcodes=5"]) == 0
+    assert "at most 5 pickle opcodes" in capsys.readouterr().err
+    assert "large" not in Path("sizeforensics.toml").read_text()
+    assert cli.run(["init", "--force"]) == 0
+    assert "large" in Path("sizeforensics.toml").read_text()
+
+
+def test_a_page_lists_the_limits_it_was_read_under(tmp_path) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(PICKLE)
+    chosen = Limits(pickle_opcodes=5_678)
+    usual = sf.inspect(path).to_html()
+    assert f"pickle opcodes {DEFAULT_LIMITS.pickle_opcodes:,};" in usual
+    for page in (sf.inspect(path, limits=chosen).to_html(), sf.diff(path, path, limits=chosen).to_html()):
+        assert page.count("pickle opcodes 5,678;") == 1
+        assert f"pickle opcodes {DEFAULT_LIMITS.pickle_opcodes:,};" not in page
+
+
+def test_what_was_read_knows_its_limits_whatever_the_format() -> None:
+    chosen = Limits(spans=123_456)
+    known = set()
+    for data in (*seeds.everything(), *seeds.snapshots()):
+        if unpair(data) is None:
+            inventory = formats.read_source(MemorySource("model", data), chosen)
+            assert inventory.limits == chosen
+            known.add(inventory.format)
+    assert len(known) >= 8
+
+
+def test_a_budget_reads_its_baseline_under_the_same_limits(tmp_path) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(PICKLE)
+    budget = sf.Budget(baseline=str(path), growth="10 %")
+    few = Limits(pickle_opcodes=5)
+    with pytest.raises(LimitExceeded):
+        sf.check(path, budget, limits=few)
+    inspection = sf.inspect(path)
+    assert inspection <= budget
+    with pytest.raises(LimitExceeded):
+        sf.check(inspection, budget, limits=few)
 
 
 @pytest.mark.parametrize(

@@ -390,6 +390,7 @@ class Assembly:
             quantizations=tuple(self._quantizations), records=records,
             metadata=tuple(self._metadata),
             warnings=(*self.torch.warnings, *self.notes.finish(), *self._pickled),
+            limits=self.limits,
         )
 
     def _entry(self, index: int) -> Entry:

@@ -160,7 +160,8 @@ class Stream:
         return Inventory(
             self.source.path, file_format, (File(self.source.path, spans),), self._owners,
             tuple(self.storages), tuple(self._tensors), modules=tuple(self._modules),
-            quantizations=tuple(self._quantizations), metadata=tuple(self.metadata), warnings=(*self.notes.finish(), *self._pickled),
+            quantizations=tuple(self._quantizations), metadata=tuple(self.metadata),
+            warnings=(*self.notes.finish(), *self._pickled), limits=self.limits,
         )  # fmt: skip
 
 
