@@ -133,8 +133,9 @@ def _assign_uses(messages: Messages, nodes: Nodes) -> None:
     wanted = np.array(
         [(tensor.graph, ids.get(tensor.name, -1)) for tensor in tensors], dtype=np.int64
     ).reshape(-1, 2)
-    read = _visible(wanted, reads, also, messages.parents).tolist()
-    scale = _visible(wanted, scales, named, messages.parents).tolist()
+    depths = _depths(messages.parents)
+    read = _visible(wanted, reads, also, messages.parents, depths).tolist()
+    scale = _visible(wanted, scales, named, messages.parents, depths).tolist()
     for tensor, is_read, is_scale in zip(tensors, read, scale, strict=True):
         if is_scale and tensor.use in {"weight", "constant"}:
             tensor.use = "quantization-parameters"
@@ -156,19 +157,31 @@ def _reads_scale(nodes: Nodes) -> npt.NDArray[np.bool_]:
 
 
 def _visible(
-    wanted: Integers, reads: Integers, more: list[tuple[int, int]], parents: list[int]
+    wanted: Integers, reads: Integers, more: list[tuple[int, int]], parents: list[int], depths: Integers
 ) -> npt.NDArray[np.bool_]:
     """Which of the ``wanted`` (graph, value) are read in their graph or in one inside it."""
-    values = int(max(wanted.max(initial=0), reads.max(initial=0), *(v for _, v in more), 0)) + 1
-    keys = wanted[:, 0] * values + np.where(wanted[:, 1] < 0, -values, wanted[:, 1])
     reads = np.concatenate([reads, np.array(more, dtype=np.int64).reshape(-1, 2)])
-    above = np.array(parents)
+    values = int(max(wanted[:, 1].max(initial=0), reads[:, 1].max(initial=0))) + 1
+    keys = wanted[:, 0] * values + np.where(wanted[:, 1] < 0, -values, wanted[:, 1])
+    above = np.array(parents, dtype=np.int64)
     found = np.zeros(len(wanted), dtype=np.bool_)
-    while len(reads):
-        found |= np.isin(keys, reads[:, 0] * values + reads[:, 1])
-        reads = np.stack([above[reads[:, 0]], reads[:, 1]], axis=1)
-        reads = reads[reads[:, 0] >= 0]
+    around = reads[:0]
+    # From the innermost graphs outwards: what many graphs inside one read is read once in it.
+    for depth in range(int(depths.max(initial=0)), -1, -1):
+        here = np.concatenate([around, reads[depths[reads[:, 0]] == depth]])
+        distinct = np.unique(here[:, 0] * values + here[:, 1])
+        level = np.flatnonzero(depths[wanted[:, 0]] == depth)
+        found[level] = np.isin(keys[level], distinct)
+        around = np.stack([above[distinct // values], distinct % values], axis=1)
     return found
+
+
+def _depths(parents: list[int]) -> Integers:
+    """How many graphs are around each; a graph comes behind the one that it is in."""
+    depths: list[int] = []
+    for parent in parents:
+        depths.append(depths[parent] + 1 if parent >= 0 else 0)
+    return np.array(depths, dtype=np.int64)
 
 
 def _metadata(messages: Messages) -> tuple[tuple[str, str], ...]:

@@ -14,7 +14,7 @@ from sizeforensics.formats.encodings.protobuf_scalars import HEADER, varint, var
 from sizeforensics.source import Source
 from sizeforensics.spans import Integers
 
-FEW = 128
+FEW = 64
 """With fewer items than this a numpy step costs more than a Python loop."""
 REGION = 1 << 20
 """Bytes that are loaded at once; also bounds the fields of one chunk, 40 bytes each."""
