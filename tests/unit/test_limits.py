@@ -192,7 +192,7 @@ def test_every_verb_that_reads_models_takes_limits(verb, tmp_path, capsys, monke
     Path("model").write_bytes(PICKLE)
     Path("sizeforensics.toml").write_text(CONFIGURED)
     assert cli.run([*VERBS[verb], "--limits", "pickle_opcodes=5"]) == 2
-    assert "at most 5 pickle opcodes" in capsys.readouterr().err
+    assert "at most 5 pickle opcodes" in "".join(capsys.readouterr())
     assert cli.run([*VERBS[verb], "--limits", "pickle_opcodes=5000"]) == 0
 
 
