@@ -57,11 +57,15 @@ class Guard:
         self.run(folder, ["inspect", "example.pt"])
         return True
 
-    def run(self, folder: Path, arguments: list[str]) -> Ran:
+    def run(self, folder: Path, arguments: list[str], meanwhile: list[object] | None = None) -> Ran:
+        """``meanwhile`` is a path, what happens to it, and after how many reads."""
         files = {name: str(folder.parent / f"{name}.log") for name in ("stdout", "stderr", "events")}
         assert self.server.stdin
         assert self.server.stdout
-        self.server.stdin.write(json.dumps({"folder": str(folder), "arguments": arguments} | files) + "\n")
+        request = {"folder": str(folder), "arguments": arguments} | files
+        if meanwhile is not None:
+            request["meanwhile"] = meanwhile
+        self.server.stdin.write(json.dumps(request) + "\n")
         self.server.stdin.flush()
         return Ran(json.loads(self.server.stdout.readline()), files)
 
