@@ -149,3 +149,102 @@ def int64_mask(directory: Path, size: Size) -> Planted:
     return planted(before, after, {
         "carried": (weights, weights), "constant": (0, nbytes([model.mask])),
     })  # fmt: skip
+
+
+class Windows(nn.Module):
+    """Attention scores of a window with a learned bias for each distance of two places, as in Swin."""
+
+    def __init__(self, window: int, heads: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
+        places = torch.stack(
+            torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
+        ).flatten(1)
+        distance = places[:, :, None] - places[:, None, :] + window - 1
+        self.register_buffer("index", distance[0] * (2 * window - 1) + distance[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = len(self.index)
+        bias = self.table[self.index.view(-1)].view(places, places, -1).permute(2, 0, 1)
+        return x + bias.contiguous().unsqueeze(0)
+
+
+@recipe("gathered-table", "densified")
+def gathered_table(directory: Path, size: Size) -> Planted:
+    """A half table of relative positions whose lookup an exporter computes beforehand."""
+    before, after = pair(directory, "model.pt", "model.onnx")
+    window, heads = pick(size, 5, 12), pick(size, 4, 32)
+    model = Windows(window, heads)
+    nets.fill(model)
+    model.table.copy_(model.table.half())
+    half = {"table": model.table.half(), "index": model.index}
+    torch.save(half, before)
+    nets.export(model, seeded(1, heads, window**2, window**2, seed=99), after)
+    table, written = nbytes([model.table]), 4 * heads * window**4
+    return planted(before, after, {
+        "carried": (table // 2, table // 2), "dtype float16 -> float32": (0, table // 2),
+        "densified": (0, written - table), "folded": (nbytes([model.index]), 0),
+    })  # fmt: skip
+
+
+class Anchored(nn.Module):
+    """A head that shifts what it finds to the cells of three feature maps, as that of YOLOv8 does."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(2, 2, 1)
+        self.points = centres([(height // stride, width // stride) for stride in (8, 16, 32)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + self.points
+
+
+def centres(shapes: list[tuple[int, int]]) -> Tensor:
+    """Where every cell of some feature maps is, shape ``(2, cells)``: its x and its y."""
+    points = []
+    for height, width in shapes:
+        axes = torch.arange(height) + 0.5, torch.arange(width) + 0.5
+        y, x = torch.meshgrid(*axes, indexing="ij")
+        points.append(torch.stack((x, y), -1).view(-1, 2))
+    return torch.cat(points).transpose(0, 1)
+
+
+@recipe("anchor-points", "constant")
+def anchor_points(directory: Path, size: Size) -> Planted:
+    """The cells of three feature maps in one table, traced at one size of the image."""
+    before, after = pair(directory, "model.pt", "model.onnx")
+    model = Anchored(pick(size, 128, 640), pick(size, 96, 512))
+    nets.fill(model)
+    torch.save(model.state_dict(), before)
+    nets.export(model, seeded(1, *model.points.shape, seed=99), after)
+    weights = nbytes(model.parameters())
+    return planted(before, after, {
+        "carried": (weights, weights), "constant": (0, nbytes([model.points])),
+    })  # fmt: skip
+
+
+class Positioned(nn.Module):
+    """A linear layer, behind learned positions where there are any."""
+
+    def __init__(self, rows: int, width: int, *, learned: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+        self.positions = nn.Parameter(torch.zeros(rows, width)) if learned else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x if self.positions is None else x + self.positions)
+
+
+@recipe("learned-positions", "unmatched")
+def learned_positions(directory: Path, size: Size) -> Planted:
+    """Learned positions that the later model adds to its input: a layer, not a constant."""
+    before, after = pair(directory, "model.onnx")
+    rows, width = pick(size, 12, 1024), pick(size, 20, 768)
+    models = [Positioned(rows, width, learned=learned) for learned in (False, True)]
+    for model in models:
+        nets.fill(model)
+    models[0].load_state_dict(models[1].state_dict(), strict=False)
+    for model, path in zip(models, (before, after), strict=True):
+        nets.export(model, seeded(rows, width, seed=99), path)
+    weights, added = nbytes(models[0].parameters()), 4 * rows * width
+    return planted(before, after, {"carried": (weights, weights), "unmatched": (0, added)})

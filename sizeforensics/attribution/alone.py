@@ -30,7 +30,7 @@ def alone(
     cause, evidence, how = _USE_ROWS.get(
         use, ("unmatched", "parsed", "no tensor of the other side equals it or has its name")
     )
-    if cause == "unmatched" and len(side.inventory.nodes) and (recipe or index in side.data):
+    if cause == "unmatched" and (index in side.data or (recipe is not None and side.program)):
         cause, how = "constant", "data that the program computes with"
     if cause == "constant" and recipe is not None:
         evidence, how = "proved", f"{recipe[0]}: {recipe[1]:,} bytes regenerate it"

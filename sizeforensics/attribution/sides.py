@@ -6,7 +6,7 @@ from functools import cached_property
 
 from sizeforensics.inventory import Inventory
 from sizeforensics.ledger import Place, Row
-from sizeforensics.program_data import program_data
+from sizeforensics.program_data import has_program, program_data
 from sizeforensics.views import Coverage
 
 GRAMMAR = "the format's grammar"
@@ -28,6 +28,11 @@ class Side:
     def data(self) -> set[int]:
         """Tensors that the program holds as data, not as weights."""
         return program_data(self.inventory)
+
+    @cached_property
+    def program(self) -> bool:
+        """Whether there is a program that could compute a tensor."""
+        return has_program(self.inventory)
 
     def name(self, index: int) -> str:
         return self.inventory.tensors[index].name

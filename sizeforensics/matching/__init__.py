@@ -13,6 +13,7 @@ from sizeforensics.matching import (
     content,
     folds,
     gathered,
+    lookups,
     masks,
     names,
     norms,
@@ -81,6 +82,7 @@ def _tiers(groups: list[content.Group], *, sampled: bool) -> Iterator[Callable[[
         yield copies
         yield quantized.match_quantized
         yield broadcasts.match_broadcast
+        yield lookups.match_looked_up
         yield sparse.match_sparse
         yield slices.match_slices
     yield rounding.match_rounded

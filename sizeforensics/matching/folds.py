@@ -60,12 +60,15 @@ def match_folded(pairing: Pairing) -> None:
     if all(holder.widths for holder in holders):
         found.sort(key=_closeness)
     # In the order of the file a bias is near the head of those that are left.
+    bare: list[tuple[Unit, Unit]] = []
     for scaled, norm in sorted(found, key=lambda fold: fold.norm is None):
         if not (pairing.is_free(scaled.source) and pairing.is_free(scaled.target)):
             continue
         if isinstance(norm, BatchNorm):
             if pairing.is_free(norm.mean) and pairing.is_free(norm.variance):
                 _place(vectors, scaled, norm)
+                if norm.counter is None:
+                    bare.append((norm.mean, scaled.target))
         elif norm is not None:
             if all(map(pairing.is_free, norm.absorbed)):
                 words = f"{norm.words} applied{_cast_words(scaled)}"
@@ -75,6 +78,35 @@ def match_folded(pairing: Pairing) -> None:
         else:
             words = f"scaled per channel of axis {scaled.axis}{_cast_words(scaled)}"
             pairing.pair(scaled.source, scaled.target, pairing.computed, words, scaled.error)
+    _absorb_counters(pairing, bare)
+
+
+def _absorb_counters(pairing: Pairing, bare: list[tuple[Unit, Unit]]) -> None:
+    """Infer where the counters of batch-norms went that are not stored beside them.
+
+    safetensors files hold all integers in front of all floats, sorted by name. A counter is that of
+    the norm of its module; where names do not tell, as many counters as norms are theirs in order.
+    ``bare`` are a running mean and what its norm was folded into.
+    """
+    for side in (0, 1):
+        norms = sorted((pair for pair in bare if pair[0].side == side), key=lambda pair: pair[0].index)
+        counters = [
+            unit
+            for unit in (pairing.free[side].values() if norms else ())
+            if unit.tensor.shape == () and unit.tensor.dtype.name == "int64"
+        ]
+        by_module = {_module(unit): unit for unit in counters if _module(unit)}
+        if len(norms) != len(counters):
+            known = [(norm, by_module.get(_module(norm[0]))) for norm in norms]
+        else:
+            known = list(zip(norms, counters, strict=True))
+        for (_, target), counter in known:
+            if counter is not None and pairing.is_free(counter):
+                pairing.fold(counter, target, "counter of the batch-norm folded into", "inferred")
+
+
+def _module(unit: Unit) -> str:
+    return unit.tensor.name.rpartition(".")[0]
 
 
 class _Holder:

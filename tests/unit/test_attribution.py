@@ -167,21 +167,23 @@ def test_the_encoding_of_what_nobody_views_is_slack():
 NAMES_OF_EXPORTERS = ["/model/Constant_3", "onnx::Add_12", "val_7", "lifted_tensor_1", "a.weight"]
 
 
+GRID = np.add.outer(np.arange(6), np.arange(5) / 2).astype(np.float32)
+
+
 @pytest.mark.parametrize("name", NAMES_OF_EXPORTERS)
 @pytest.mark.parametrize(
-    ("shape", "operators", "cause"),
+    ("array", "cause"),
     [
-        ((6, 5), ["Mul", "Add"], "constant"),  # a grid
-        ((3,), ["Conv"], "constant"),  # a few numbers
-        ((6, 5), ["MatMul"], "unmatched"),
-        ((6, 5), ["Add", "Gemm"], "unmatched"),
-        ((6, 5), [], "unmatched"),
-        ((30,), ["Add"], "unmatched"),  # a bias
-        ((1, 30, 1, 1), ["Mul"], "unmatched"),
+        (GRID, "constant"),
+        (random(3, 3), "constant"),  # a few numbers
+        (random(3, 6, 5), "unmatched"),  # learned positions are added like a grid
+        (random(3, 30), "unmatched"),  # a bias
+        (random(3, 1, 30, 1, 1), "unmatched"),
     ],
+    ids=["grid", "few", "table", "vector", "scale"],
 )
-def test_readers_and_not_names_tell_data_from_weights(name, shape, operators, cause):
-    array = random(3, *shape)
+@pytest.mark.parametrize("operators", [["Mul", "Add"], ["MatMul"], ["Add", "Gemm"], []], ids=str)
+def test_elements_and_not_names_or_readers_tell_data_from_weights(operators, array, cause, name):
     nodes = graph(*((op, ["x", name], [f"y{at}"]) for at, op in enumerate(operators)),
                   ("Relu", ["x"], ["z"]))  # fmt: skip
     after = artifact({name: array}, nodes=nodes)

@@ -277,3 +277,40 @@ def test_other_weights_with_the_axes_exchanged_are_no_transposed_convolution_in_
     ours = {"conv.weight": random(40, 8, 12, 3), **norm(24)}
     found = diff(artifact(ours), artifact({"other.weight": random(41, 12, 8, 3)}))
     assert "folded" not in tensor_causes(found)
+
+
+def folded_network(layers, order):
+    """Convolutions with batch-norms in an order of the file, and what they are folded into."""
+    before, after = {}, {}
+    for layer in range(layers):
+        before[f"{layer}.conv.weight"] = random(20 + layer, OUT, IN, 3, 3)
+        before |= {f"{layer}.{name}": array for name, array in norm(OUT, 30 + layer).items()}
+        folded = behind(before[f"{layer}.conv.weight"], 0, norm(OUT, 30 + layer), 1e-5)
+        after |= {f"x{layer}.{name}": array for name, array in folded.items()}
+    return {name: before[name] for name in sorted(before, key=order)}, after
+
+
+def by_width_then_name(name):
+    return not name.endswith("num_batches_tracked"), name
+
+
+def test_counters_that_are_stored_in_front_of_everything_go_with_their_batch_norms():
+    before, after = folded_network(4, by_width_then_name)
+    for names in (list(before), [f"n{at:03}" for at in range(len(before))]):
+        found = artifact(dict(zip(names, before.values(), strict=True)))
+        matching = match(found, artifact(after))
+        assert len(matching.matches) == 8
+        assert [fold.evidence for fold in matching.folds].count("inferred") == 4
+        assert len(matching.folds) == 16
+
+
+def test_a_number_that_is_no_counter_of_a_batch_norm_is_left():
+    before, after = folded_network(3, by_width_then_name)
+    before = {"epoch": np.array(5, dtype=np.int64), **before}
+    found = artifact(before)
+    folded = {found.tensors[fold.tensor].name for fold in match(found, artifact(after)).folds}
+    assert "epoch" not in folded
+    assert sum(name.endswith("num_batches_tracked") for name in folded) == 3
+    names = [f"n{at:03}" for at in range(len(before))]
+    unnamed = artifact(dict(zip(names, before.values(), strict=True)))
+    assert all(fold.evidence == "proved" for fold in match(unnamed, artifact(after)).folds)
