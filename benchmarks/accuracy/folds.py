@@ -159,3 +159,43 @@ def adapter_merged(directory: Path, size: Size) -> Planted:
     return planted(before, after, {
         "carried": (weights, weights), "folded": (nbytes(adapters.values()), 0),
     })  # fmt: skip
+
+
+@recipe("adapter-merged (parts)", "folded")
+def adapter_of_parts_merged(directory: Path, size: Size) -> Planted:
+    """Adapters of query and value of a fused projection, as loralib's ``MergedLinear`` stores them."""
+    before, after = pair(directory, "model.pt")
+    width, rank = pick(size, 24, 768), 4
+    weight, down = seeded(3 * width, width, seed=1), 0.1 * seeded(2 * rank, width, seed=2)
+    up = seeded(2 * width, rank, seed=3)
+    final = weight.clone()
+    for number, part in enumerate((0, 2)):
+        own = up[number * width :][:width] @ down[number * rank :][:rank]
+        final[part * width :][:width] += 4.0 * own
+    torch.save({"attn.weight": weight, "attn.lora_A": down, "attn.lora_B": up}, before)
+    torch.save({"attn.weight": final}, after)
+    return planted(before, after, {
+        "carried": (nbytes([weight]), nbytes([final])), "folded": (nbytes([down, up]), 0),
+    })  # fmt: skip
+
+
+@recipe("adapter-merged (DoRA)", "folded")
+def decomposed_adapter_merged(directory: Path, size: Size) -> Planted:
+    """An adapter with a length for each row (Liu et al. 2024), under the names that PEFT writes."""
+    before, after = pair(directory, "model.pt")
+    width, rank = pick(size, 24, 768), 4
+    layer = "base_model.model.q"
+    state = {
+        f"{layer}.base_layer.weight": seeded(2 * width, width, seed=1),
+        f"{layer}.lora_A.default.weight": 0.1 * seeded(rank, width, seed=2),
+        f"{layer}.lora_B.default.weight": seeded(2 * width, rank, seed=3),
+        f"{layer}.lora_magnitude_vector.default.weight": seeded(2 * width, seed=4).abs() + 1,
+    }
+    weight, down, up, lengths = state.values()
+    summed = weight + 4.0 * up @ down
+    final = (lengths / summed.norm(dim=1))[:, None] * summed
+    torch.save(state, before)
+    torch.save({"q.weight": final}, after)
+    return planted(before, after, {
+        "carried": (nbytes([weight]), nbytes([final])), "folded": (nbytes([down, up, lengths]), 0),
+    })  # fmt: skip

@@ -1,10 +1,14 @@
 """Low-rank adapters that were merged: a weight that is another one plus ``s B A``.
 
 LoRA (Hu et al. 2021, section 4.1) trains a thin matrix ``A`` and a flat one ``B`` beside a frozen
-weight and adds ``s B A`` to it when they are merged, ``s`` being ``alpha / r``. PEFT, loralib and
-kohya's scripts store them under different names and in different shapes, so names are not looked at:
-``A`` sends its null space to zero, hence both weights map a vector of it to the same image, which
-finds the two; ``s`` is solved from all elements, and all elements are compared.
+weight and adds ``s B A`` to it when they are merged, ``s`` being ``alpha / r``, or ``alpha / sqrt(r)``.
+PEFT, loralib and kohya's scripts store them under different names and in different shapes, so names
+are not looked at: ``A`` sends its null space to zero, hence both weights map a vector of it to the
+same image, which finds the two; ``s`` is solved from all elements, and all elements are compared.
+
+A fused projection may have adapters for some of its parts (loralib's ``MergedLinear``): the ``A`` of
+all parts are stacked, and so are the ``B``, each of which belongs to the rows of its part. DoRA (Liu et
+al. 2024, section 4.1) gives each row of the sum a length of its own, a vector beside the two.
 
 Tolerance: merging rounds the product, the product times ``s``, and the sum, in the type of the
 weight: ``ROUNDINGS`` units of roundoff of what is added and of the result, and the accumulated
@@ -16,6 +20,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from math import prod, sqrt
 from typing import NamedTuple
 
@@ -38,10 +43,13 @@ CANDIDATES = 4
 """Second factors stored nearest to a first one, and weights of nearest images, that are tried."""
 
 PROBED = 4
-"""Rows of a weight that are multiplied with a vector of the null space."""
+"""Rows of a weight that are multiplied with two vectors of the null space."""
 
 ALIKE = 0.1
-"""Relative distance of two images above which rounding cannot be what separates them."""
+"""Sine of the angle of two images above which rounding cannot be what separates them."""
+
+MOST_PARTS = 3
+"""Parts of a fused projection, such as query, key and value."""
 
 MOST_RANK = 256
 """Rank of the largest adapters; finding the null space of a larger factor takes its cube."""
@@ -62,16 +70,18 @@ class _Matrix(NamedTuple):
 class _Merge(NamedTuple):
     scale: float
     error: float
+    lengths: Unit | None = None
+    """The lengths of the rows, where the sum was given others than its own."""
 
 
 def match_merged(pairing: Pairing) -> None:
-    """Match free weights that differ by a low-rank product of two free tensors of one side."""
+    """Match free weights that differ by a low-rank product of two tensors of one side."""
     weights = _Weights(pairing, 0), _Weights(pairing, 1)
     shared = weights[0].by_elements.keys() & weights[1].by_elements.keys()
     with np.errstate(all="ignore"):  # what is not finite fails every comparison below
         for side in (0, 1):
             for first, seconds in _factors(pairing, side, shared):
-                if pairing.is_free(first):
+                if _is_there(pairing, first):
                     _match(pairing, first, seconds, weights[side], weights[1 - side])
 
 
@@ -124,9 +134,9 @@ class _Weights:
         self._probes: dict[tuple[int, int], tuple[list[_Matrix], Doubles]] = {}
 
     def images(
-        self, size: tuple[int, int], vector: Doubles, factors: tuple[Unit, Unit]
+        self, size: tuple[int, int], vectors: Doubles, factors: tuple[Unit, Unit]
     ) -> tuple[list[_Matrix], Doubles]:
-        """The matrices of a size that are still free, and what their first rows make of a vector."""
+        """The matrices of a size that are still free, and what their first rows make of vectors."""
         if size not in self._probes:
             views = [view for unit in self.by_elements[prod(size)] for view in _views(unit, size)]
             first_rows = [_rows(self._pairing, view)(0, PROBED) for view in views]
@@ -137,7 +147,7 @@ class _Weights:
             for at, view in enumerate(views)
             if self._pairing.is_free(view.unit) and view.unit not in factors
         ]
-        return [views[at] for at in free], rows[free] @ vector if free else np.zeros(0)
+        return [views[at] for at in free], rows[free] @ vectors if free else np.zeros(0)
 
 
 def _computable(unit: Unit) -> bool:
@@ -152,7 +162,9 @@ def _computable(unit: Unit) -> bool:
 def _factors(pairing: Pairing, side: int, shared: set[int]) -> Iterator[tuple[Unit, list[Unit]]]:
     """Every A and the Bs of its rank whose product has as many elements as weights of both sides."""
     by_rank: dict[int, list[Unit]] = defaultdict(list)
-    units = [unit for unit in pairing.free[side].values() if _computable(unit)]
+    units = [
+        unit for unit in pairing.units[side] if _computable(unit) and _is_there(pairing, unit)
+    ]
     for unit in units if shared else ():
         by_rank[prod(unit.tensor.shape[1:])].append(unit)
     for first in units if shared else ():
@@ -161,13 +173,40 @@ def _factors(pairing: Pairing, side: int, shared: set[int]) -> Iterator[tuple[Un
             continue
         seconds = [
             second
-            for second in nearest(first, by_rank.get(rank, []), CANDIDATES)
+            for groups in range(1, MOST_PARTS + 1)
+            if rank % groups == 0
+            for second in nearest(first, by_rank.get(rank // groups, []), CANDIDATES)
             if second is not first
-            and second.tensor.shape[0] * columns in shared
+            and any(rows * columns in shared for rows in _heights(second.tensor.shape[0], groups))
             and 2 * rank <= min(second.tensor.shape[0], columns)
         ]
         if seconds:
             yield first, seconds
+
+
+def _is_there(pairing: Pairing, unit: Unit) -> bool:
+    """Whether a factor was not absorbed yet; where both sides keep the adapter it is matched."""
+    return pairing.is_free(unit) or unit.index in pairing.matched[unit.side]
+
+
+def _heights(rows: int, groups: int) -> list[int]:
+    """Rows that a weight may have to whose parts ``rows`` rows of as many Bs belong."""
+    if rows % groups:
+        return []
+    return [rows // groups * parts for parts in range(groups, MOST_PARTS + 1)]
+
+
+def _layouts(flat: Doubles, rank: int) -> Iterator[Doubles]:
+    """B as a matrix of as many columns as A has rows: each part's own in its rows and columns."""
+    groups = rank // flat.shape[1]
+    height, width = len(flat) // groups, flat.shape[1]
+    for parts in range(groups, MOST_PARTS + 1):
+        for chosen in combinations(range(parts), groups):
+            spread = np.zeros((parts * height, rank))
+            for number, part in enumerate(chosen):
+                own = flat[number * height : (number + 1) * height]
+                spread[part * height :][:height, number * width :][:, :width] = own
+            yield spread
 
 
 def _match(
@@ -176,22 +215,25 @@ def _match(
     thin = _matrix(pairing, first)
     if thin is None:
         return
-    probe = np.random.default_rng(0).standard_normal((thin.shape[1],))
+    probes = np.random.default_rng(0).standard_normal((thin.shape[1], 2))
     # The rank is small, so this is faster than an orthogonal basis; it need not be as exact.
     gram = thin @ thin.T
     gram += np.eye(len(gram)) * (1e-12 * np.trace(gram))
-    vector = np.asarray(probe - thin.T @ np.linalg.solve(gram, thin @ probe))
+    vectors = np.asarray(probes - thin.T @ np.linalg.solve(gram, thin @ probes))
     for second in seconds:
-        flat = _matrix(pairing, second) if pairing.is_free(second) else None
+        flat = _matrix(pairing, second) if _is_there(pairing, second) else None
         if flat is None:
             continue
-        size, factors = (len(flat), thin.shape[1]), (first, second)
-        sources, targets = (side.images(size, vector, factors) for side in (ours, theirs))
-        for source, target in _alike(sources, targets):
-            merge = _merged(pairing, source, target, thin, flat)
-            if merge is not None:
-                _place(pairing, factors, source, target, merge)
-                return
+        for spread in _layouts(flat, len(thin)):
+            size, factors = (len(spread), thin.shape[1]), (first, second)
+            sources, targets = (side.images(size, vectors, factors) for side in (ours, theirs))
+            for source, target in _alike(sources, targets):
+                merge = _merged(pairing, source, target, thin, spread)
+                if merge is None:
+                    merge = _decomposed(pairing, source, target, thin, spread)
+                if merge is not None:
+                    _place(pairing, factors, source, target, merge)
+                    return
 
 
 def _matrix(pairing: Pairing, unit: Unit) -> Doubles | None:
@@ -213,11 +255,14 @@ def _views(unit: Unit, size: tuple[int, int]) -> Iterator[_Matrix]:
 def _alike(
     sources: tuple[list[_Matrix], Doubles], targets: tuple[list[_Matrix], Doubles]
 ) -> Iterator[tuple[_Matrix, _Matrix]]:
-    """Matrices of nearly the same images, a few for each target."""
+    """Matrices whose rows have nearly parallel images, a few for each target."""
     for target, image in zip(*targets, strict=True) if sources[0] else ():
-        distances = np.abs(sources[1] - image).max(axis=1)
-        for at in np.argsort(distances, kind="stable")[:CANDIDATES].tolist():
-            if distances[at] <= ALIKE * np.abs(image).max():
+        others = sources[1]
+        cross = np.abs(others[..., 0] * image[:, 1] - others[..., 1] * image[:, 0])
+        sizes = np.linalg.norm(others, axis=-1) * np.linalg.norm(image, axis=-1)
+        sines = np.divide(cross, sizes, out=np.zeros_like(cross), where=sizes > 0).max(axis=1)
+        for at in np.argsort(sines, kind="stable")[:CANDIDATES].tolist():
+            if sines[at] <= ALIKE:
                 yield sources[0][at], target
 
 
@@ -269,6 +314,52 @@ def _merged(
     return _Merge(scale, worst)
 
 
+def _decomposed(
+    pairing: Pairing, source: _Matrix, target: _Matrix, first: Doubles, second: Doubles
+) -> _Merge | None:
+    """The scale of a sum whose rows then get the lengths that a free vector of that side holds."""
+    own, stored = (
+        _rows(pairing, matrix)(0, matrix.rows).astype(np.float64) for matrix in (source, target)
+    )
+    product = second @ first
+    # Two unknowns a row: what both are multiplied with, and that times the scale.
+    squares = [(one * other).sum(axis=1) for one, other in (
+        (own, own), (own, product), (product, product), (own, stored), (product, stored))]  # fmt: skip
+    determinant = squares[0] * squares[2] - squares[1] ** 2
+    factors = (squares[2] * squares[3] - squares[1] * squares[4]) / determinant
+    shares = (squares[0] * squares[4] - squares[1] * squares[3]) / determinant
+    usable = determinant > 1e-6 * squares[0] * squares[2]
+    if not usable.any() or not np.all(factors[usable]):
+        return None
+    weights = squares[2][usable]
+    scale = float((weights * shares[usable] / factors[usable]).sum() / weights.sum())
+    summed = own + scale * product
+    lengths = np.linalg.norm(summed, axis=1)
+    factors = (summed * stored).sum(axis=1) / lengths**2
+    roundoff = ROUNDINGS * max(
+        ROUNDOFF[unit.tensor.dtype.name] for unit in (source.unit, target.unit)
+    )
+    error = np.abs(stored - factors[:, None] * summed)
+    size = np.abs(factors)[:, None] * (np.abs(own) + np.abs(scale * product)) + np.abs(stored)
+    if not np.isfinite(scale) or not np.all(error <= 2 * roundoff * size):
+        return None
+    without = stored - (squares[3] / squares[0])[:, None] * own
+    if not np.vdot(error, error) <= (1 - EXPLAINED) * np.vdot(without, without):
+        return None
+    vectors = [
+        unit
+        for unit in pairing.units[source.unit.side]
+        if _is_there(pairing, unit) and unit.tensor.elements == source.rows and unit.tensor.dtype.name in ROUNDOFF
+    ]
+    for unit in nearest(source.unit, vectors, CANDIDATES):
+        values = doubles(pairing, unit)
+        if values is not None and np.all(
+            np.abs(values.reshape(-1) - factors * lengths) <= roundoff * np.abs(factors * lengths)
+        ):
+            return _Merge(scale, float(error.max()), unit)
+    return None
+
+
 def _place(
     pairing: Pairing,
     factors: tuple[Unit, Unit],
@@ -279,14 +370,17 @@ def _place(
     first, second = factors
     names = source.unit.tensor.dtype.name, target.unit.tensor.dtype.name
     words = f"{merge.scale:.4g} times {second.tensor.name} @ {first.tensor.name} added"
+    if merge.lengths is not None:
+        words += f", rows of the lengths {merge.lengths.tensor.name}"
     if source.turned != target.turned:
         words += ", axes permuted (1, 0)"
     if names[0] != names[1]:
         words += f", cast {names[0]} -> {names[1]}"
     pairing.pair(source.unit, target.unit, "proved", words, merge.error)
-    for unit in factors:
-        pairing.fold(unit, target.unit, "low-rank adapter merged into")
-    rank = first.tensor.shape[0]
+    for unit in (*factors, *(() if merge.lengths is None else (merge.lengths,))):
+        if pairing.is_free(unit):
+            pairing.fold(unit, target.unit, "low-rank adapter merged into")
+    rank = prod(second.tensor.shape[1:])
     alpha = _alpha(pairing, second, (merge.scale * rank, merge.scale * sqrt(rank)))
     if alpha is not None:
         pairing.fold(alpha, target.unit, "scale of the adapter merged into")

@@ -146,8 +146,8 @@ def _stack(core: Array) -> Recipe | None:
                 break
         else:
             kinds = list(dict.fromkeys(part.words for part in parts))
-            words = f"{len(parts)} times {kinds[0]}" if len(kinds) == 1 else ", ".join(kinds)
-            return Recipe(words, sum(part.nbytes for part in parts))
+            words = f", each {kinds[0]}" if len(kinds) == 1 else f": {'; '.join(kinds)}"
+            return Recipe(f"{len(parts)} tables{words}", sum(part.nbytes for part in parts))
     return None
 
 

@@ -100,3 +100,89 @@ def test_numbers_that_are_not_finite_are_no_adapter():
     after = merged(weight, first, second, 2)
     first[0, 0] = np.nan
     assert evidence({"w": weight, "a": first, "b": second}, {"w": after}) == ["inferred"]
+
+
+def fused(enabled, seed=40, height=ROWS, rank=RANK):
+    """A weight of as many parts as flags, and A and B of the enabled ones, as loralib stacks them."""
+    count = sum(enabled)
+    weight, first = random(seed, len(enabled) * height, COLUMNS), random(seed + 1, count * rank, COLUMNS)
+    second = random(seed + 2, count * height, rank)
+    change, done = np.zeros_like(weight), 0
+    for part, flag in enumerate(enabled):
+        if flag:
+            own = second[done * height :][:height] @ first[done * rank :][:rank]
+            change[part * height :][:height] = own
+            done += 1
+    return weight, first * 0.1, second, weight + np.float32(0.4) * change
+
+
+PARTS = [(1, 0, 1), (0, 1, 1), (1, 1, 0), (1, 1, 1), (0, 1, 0), (0, 0, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("enabled", PARTS, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_adapters_of_some_parts_of_a_fused_projection(enabled, dtype):
+    weight, first, second, after = fused(enabled)
+    before = {"w": weight, "other": random(9, *weight.shape), "a": first, "b": second}
+    causes = tensor_causes(diff(artifact(before), artifact({"x": after.astype(dtype)})))
+    assert causes["folded"] == (first.nbytes + second.nbytes, 0)
+    (found,) = match(artifact(before), artifact({"x": after.astype(dtype)})).matches
+    assert found.evidence == "proved"
+    assert found.how.startswith("4 times b @ a added")
+
+
+def test_parts_in_another_order_are_no_merge():
+    weight, first, second, after = fused((1, 0, 1))
+    swapped = np.concatenate([second[ROWS:], second[:ROWS]])
+    found = match(artifact({"w": weight, "a": first, "b": swapped}), artifact({"x": after})).matches
+    assert all(one.evidence == "inferred" for one in found)
+
+
+def decomposed(weight, first, second, scale, lengths):
+    """Liu et al. 2024, equation 5: a row is as long as the magnitude says."""
+    summed = merged(weight.astype("f8"), first, second, scale)
+    norms = np.linalg.norm(summed, axis=1, keepdims=True)
+    return (lengths[:, None] / norms * summed).astype("f4")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_lengths_of_rows_are_absorbed_with_the_adapter(dtype):
+    weight, (first, second) = random(0, ROWS, COLUMNS), adapter(1)
+    lengths = np.linalg.norm(weight, axis=1) * (1 + 0.1 * random(5, ROWS))
+    before = {"w": weight, "a": first, "b": second, "m": lengths}
+    after = artifact({"x": decomposed(weight, first, second, 4.0, lengths).astype(dtype)})
+    for names in (list(before), ["one", "two", "three", "four"]):
+        matching = match(artifact(dict(zip(names, before.values(), strict=True))), after)
+        (found,) = matching.matches
+        assert found.evidence == "proved"
+        assert found.how.startswith(f"4 times {names[2]} @ {names[1]} added, rows of the lengths {names[3]}")
+        assert sorted(fold.tensor for fold in matching.folds) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("what", ["lengths", "no lengths", "first", "element", "no adapter"])
+def test_other_lengths_are_no_merge(what):
+    weight, (first, second) = random(0, ROWS, COLUMNS), adapter(1)
+    lengths = np.linalg.norm(weight, axis=1) * (1 + 0.1 * random(5, ROWS))
+    after = decomposed(weight, first, second, 0.0 if what == "no adapter" else 4.0, lengths)
+    before = {"w": weight, "a": first, "b": second, "m": lengths}
+    if what == "lengths":
+        before["m"] = lengths * 1.001
+    elif what == "no lengths":
+        del before["m"]
+    elif what == "first":
+        before["a"] = random(8, *first.shape)
+    elif what == "element":
+        after[3, 3] += 1e-3
+    matching = match(artifact(before), artifact({"x": after}))
+    assert not [found for found in matching.matches if " @ " in found.how]
+    assert not [fold for fold in matching.folds if fold.tensor in (1, 2)]
+
+
+def test_an_adapter_that_both_sides_keep_explains_the_weight_it_was_merged_into():
+    weight, (first, second) = random(0, ROWS, COLUMNS), adapter(1)
+    before = {"w": weight, "a": first, "b": second}
+    after = {**before, "w": merged(weight, first, second, 2)}
+    matching = match(artifact(before), artifact(after))
+    assert {found.evidence for found in matching.matches} == {"proved"}
+    assert len(matching.matches) == 3
+    assert not matching.folds

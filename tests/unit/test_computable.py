@@ -93,7 +93,7 @@ COMPUTED = {
     "blackman": (torch.blackman_window(400), "a sum of cosines", 20),
     "rotary cosines": (torch.cat([angles(512, 64)] * 2, -1).cos()[None, None], "32 sines", 384),
     "rotary pairs": (
-        torch.stack([angles(512, 64).cos(), angles(512, 64).sin()], -1), "2 times 32 sines", 768),
+        torch.stack([angles(512, 64).cos(), angles(512, 64).sin()], -1), "2 tables, each 32 sines", 768),
     "rotary, slow": (angles(4096, 16, 5e6).sin(), "8 sines", 96),
     "sinusoids": (sinusoids(512, 64)[None], "64 sines", 768),
     "sinusoids, channels first": (sinusoids(512, 64).T, "64 sines", 768),
@@ -106,13 +106,13 @@ COMPUTED = {
     "one-hot": (torch.nn.functional.one_hot(torch.arange(48)), "a matrix of 3 numbers", 48),
     "meshgrid": (
         torch.stack(torch.meshgrid(torch.arange(20.0), torch.arange(30.0), indexing="ij")),
-        "2 times a range", 16),
+        "2 tables, each a range", 16),
     "meshgrid, row by row": (
-        anchors(((20, 30),), (1,)), "a range, a coordinate grid", 28),
-    "anchors": (anchors(SQUARE, (1, 1, 1)), "2 times 3 coordinate grids in a row", 168),
-    "anchors, transposed": (anchors(SQUARE, (1, 1, 1)).T[None], "2 times 3 coordinate grids", 168),
-    "anchors, in pixels": (anchors(SQUARE, (8, 16, 32)), "2 times 3 coordinate grids in a row", 168),
-    "anchors, not square": (anchors(WIDE, (8, 16, 32)), "2 times 3 coordinate grids in a row", 168),
+        anchors(((20, 30),), (1,)), "2 tables: a range; a coordinate grid", 28),
+    "anchors": (anchors(SQUARE, (1, 1, 1)), "2 tables, each 3 coordinate grids in a row", 168),
+    "anchors, transposed": (anchors(SQUARE, (1, 1, 1)).T[None], "2 tables, each 3 coordinate grids", 168),
+    "anchors, in pixels": (anchors(SQUARE, (8, 16, 32)), "2 tables, each 3 coordinate grids in a row", 168),
+    "anchors, not square": (anchors(WIDE, (8, 16, 32)), "2 tables, each 3 coordinate grids in a row", 168),
     "strides": (
         torch.cat([torch.full((len(anchors((size,), (1,))), 1), 8.0 * 2**at)
                    for at, size in enumerate(SQUARE)]), "3 numbers in runs", 36),
