@@ -52,6 +52,12 @@ def _read(file: Candidate) -> Inventory:
     raise _unrecognized(source, recognise.describe(file.head, source.size))
 
 
+IN_A_ROW = (
+    "several ZIP archives in a row, as torch.distributed.checkpoint writes (.distcp): join its files with "
+    "torch.distributed.checkpoint.format_utils.dcp_to_torch_save first"
+)
+
+
 def _unrecognized(source: Source, got: str) -> Unrecognized:
     return Unrecognized(source.path, 0, "a PyTorch, TorchScript, ONNX or safetensors model", got)
 
@@ -83,6 +89,8 @@ class Candidate:
             if self.head.startswith(b"PK\x03\x04"):
                 raise
             return None
+        if archive.follows_another:
+            raise _unrecognized(self.source, IN_A_ROW)
         return torch_archive.open_torch(archive)
 
 

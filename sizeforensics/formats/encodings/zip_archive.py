@@ -30,7 +30,15 @@ from sizeforensics.formats.encodings.zip_directory import (
     extra_fields,
     read_directory,
 )
-from sizeforensics.formats.encodings.zip_end import FULL_32, LOCAL_SIGNATURE, End, corrupt, find_end
+from sizeforensics.formats.encodings.zip_end import (
+    END_BYTES,
+    END_SIGNATURE,
+    FULL_32,
+    LOCAL_SIGNATURE,
+    End,
+    corrupt,
+    find_end,
+)
 from sizeforensics.formats.notes import Notes
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
@@ -104,6 +112,14 @@ class Archive:
     entries: tuple[Entry, ...]
     framing: Framing
     warnings: tuple[str, ...]
+
+    @property
+    def follows_another(self) -> bool:
+        """Whether the file is several archives in a row, of which this is the last."""
+        first = min((entry.header for entry in self.entries), default=0)
+        if first < END_BYTES or self.source.read(0, 4) != LOCAL_SIGNATURE:
+            return False
+        return self.source.read(first - END_BYTES, first - END_BYTES + 4) == END_SIGNATURE
 
     def content(self, entry: Entry) -> Source:
         """The record's bytes, inflated if need be; a record that inflates to another size than it

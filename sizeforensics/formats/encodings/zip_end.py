@@ -16,7 +16,8 @@ _ZIP64_END = struct.Struct("<4sQ2H2I4Q")  # 4.3.14
 _ZIP64_LOCATOR = struct.Struct("<4sIQI")  # 4.3.15
 _END = struct.Struct("<4s4H2IH")  # 4.3.16
 LOCAL_SIGNATURE, CENTRAL_SIGNATURE = b"PK\x03\x04", b"PK\x01\x02"
-_END_SIGNATURE = b"PK\x05\x06"
+END_SIGNATURE = b"PK\x05\x06"
+END_BYTES = _END.size
 _ZIP64_END_SIGNATURE, _ZIP64_LOCATOR_SIGNATURE = b"PK\x06\x06", b"PK\x06\x07"
 FULL_16, FULL_32 = 0xFFFF, 0xFFFFFFFF
 """Values that say: see the ZIP64 record (4.4.1.4)."""
@@ -57,7 +58,7 @@ def find_end(source: Source) -> End:
     size = source.size
     tail_start = max(0, size - _END.size - FULL_16)
     tail = source.read(tail_start, size)
-    at = tail.rfind(_END_SIGNATURE, 0, max(0, len(tail) - _END.size + 4))
+    at = tail.rfind(END_SIGNATURE, 0, max(0, len(tail) - _END.size + 4))
     if at < 0:
         raise Truncated(
             source.path, source.origin() + size, "a ZIP end record in the last 65,557 bytes",
@@ -147,7 +148,7 @@ def _find_directory(source: Source, limit: int, numbers: _Numbers, shift: int | 
 
 
 def _inside_comment(tail: bytes, at: int) -> bool:
-    outer = tail.rfind(_END_SIGNATURE, 0, at)
+    outer = tail.rfind(END_SIGNATURE, 0, at)
     if outer < 0:
         return False
     *_, len_comment = _END.unpack_from(tail, outer)
@@ -157,7 +158,7 @@ def _inside_comment(tail: bytes, at: int) -> bool:
 def _refuse_cut_archive(source: Source, prefix: int) -> None:
     """Tell two archives in one file from one that was cut inside a record which is an archive."""
     tail = source.read(max(0, prefix - _END.size - FULL_16), prefix)
-    if source.read(0, min(4, source.size)) == LOCAL_SIGNATURE and _END_SIGNATURE not in tail:
+    if source.read(0, min(4, source.size)) == LOCAL_SIGNATURE and END_SIGNATURE not in tail:
         raise Truncated(
             source.path, source.origin() + source.size, "the end record of the archive at 0x0",
             f"that of an archive inside it, at {prefix:#x}",

@@ -6,8 +6,8 @@ A key only suggests; the role is given when what lies under it is what the key s
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 
 from sizeforensics.formats.encodings.pickle_values import Call, DictValue, ListValue
@@ -74,13 +74,19 @@ def assign_uses(root: object, tensors: Sequence[PickledTensor]) -> list[PickledT
             uses[scope] = "ema-copy" if copied else "optimizer-state"
             del networks[scope]
     uses |= dict.fromkeys(_copies(networks), "ema-copy")
-    return [
-        tensor._replace(use=uses[tensor.scope])
-        if tensor.scope in uses
-        and (tensor.use in _NETWORK_USES or uses[tensor.scope] == "optimizer-state")
-        else tensor
-        for tensor in tensors
-    ]
+    averaged = {
+        id(tensor)
+        for scope, held in networks.items()
+        if scope not in uses
+        for tensor in _averaged_inside(scope, held)
+    }
+
+    def used(tensor: PickledTensor) -> PickledTensor:
+        use = "ema-copy" if id(tensor) in averaged else uses.get(tensor.scope, tensor.use)
+        decided = use != tensor.use and (tensor.use in _NETWORK_USES or use == "optimizer-state")
+        return tensor._replace(use=use) if decided else tensor
+
+    return [used(tensor) for tensor in tensors]
 
 
 # Optimizers
@@ -178,6 +184,24 @@ def _copies(networks: dict[str, list[PickledTensor]]) -> list[str]:
         else:
             originals.append(scope)
     return copies
+
+
+def _averaged_inside(scope: str, held: Sequence[PickledTensor]) -> Iterator[PickledTensor]:
+    """The tensors of a state dict below a prefix that says average, where the network is beside it.
+
+    So keeps latent diffusion its average (ldm/modules/ema.py), under names without dots.
+    """
+    heads: dict[str, list[PickledTensor]] = defaultdict(list)
+    for tensor in held:
+        name = tensor.name.removeprefix(scope).strip(".")
+        heads[name.partition(".")[0]].append(tensor)
+    shapes = Counter(tensor.shape for tensor in held if prod(tensor.shape) > 1)
+    for head, inside in heads.items():
+        own = Counter(tensor.shape for tensor in inside if prod(tensor.shape) > 1)
+        if _says_average(head) and own and all(
+            2 * count <= shapes[shape] for shape, count in own.items()
+        ):
+            yield from inside
 
 
 def _says_average(scope: str) -> bool:
