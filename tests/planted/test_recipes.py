@@ -43,15 +43,20 @@ def test_attributes_what_was_planted(built: tuple[Recipe, Planted]) -> None:
     assert planted.deltas.get(recipe.about) or recipe.about in ("carried", "none")
 
 
+NEEDS_PAYLOAD = {"gathered-table", "adapter-merged (parts)", "adapter-merged (DoRA)"}
+"""Recipes of a table that is looked up, and of weights that are more than the sum of two others."""
+
+
 def test_snapshots_give_each_cause_the_bytes_of_the_files(built: tuple[Recipe, Planted]) -> None:
     """A snapshot of both models, of the one before, of the one after; there and back."""
-    _, planted = built
+    recipe, planted = built
     before, after = (formats.read(str(path)) for path in (planted.before, planted.after))
     kept = [api.take_snapshot(model) for model in (before, after)]
     of_files = api.compare(before, after)
     for one, two in (kept, (before, kept[1]), (kept[0], after)):
         of_snapshots = api.compare(one, two)
-        assert attributed(of_snapshots).causes == attributed(of_files).causes
+        same = attributed(of_snapshots).causes == attributed(of_files).causes
+        assert same is (recipe.name not in NEEDS_PAYLOAD)
         assert attributed(of_snapshots).proved <= attributed(of_files).proved
         assert of_snapshots.report.tensor_evidence.unexplained == 0
     there, back = attributed(api.compare(*kept)), attributed(api.compare(*reversed(kept)))
