@@ -180,7 +180,7 @@ def _index(rows: Array, gathered: Array) -> Array | None:
 
 def _index_words(index: Array) -> str:
     found = recipe(index)
-    return "" if found is None else f" by {found.words} of {found.nbytes:,} bytes"
+    return "" if found is None else f" by an index that {found.nbytes:,} bytes regenerate ({found.words})"
 
 
 def _stored_index(pairing: Pairing, table: Unit, index: Array) -> Unit | None:

@@ -24,6 +24,8 @@ _MEANING_OF_SNAPSHOTS = {
     "inferred": "from what is kept of both payloads, or from name and shape only",
 }
 
+_RECOMPUTED = "every element was computed anew from that many bytes of numbers, and compared"
+
 
 def story(report: DiffReport, name: str, view: View) -> str:
     """Every row of the tensors called ``name`` on either side, newline at the end.
@@ -55,12 +57,17 @@ def _one(
     lines.append([])
     for label, side, place in (("before", report.before, before), ("after", report.after, after)):
         lines.append([(f"  {label:<9} {_where(side.files, place)}", "")])
-    lines.append([(f"  {'how':<9} {visible(first.how)}", "")])
+    # Of a tensor that was cut and put together anew every part has a row.
+    for number, how in enumerate(dict.fromkeys(row.how for row in rows)):
+        lines.append([(f"  {'' if number else 'how':<9} {visible(how)}", "")])
     kept = "snapshot" in (report.before.format, report.after.format)
     meaning = (_MEANING_OF_SNAPSHOTS if kept else _MEANING).get(first.evidence, "")
+    if first.cause == "constant" and first.evidence == "proved":
+        meaning = _RECOMPUTED
     lines.append([(f"  {'evidence':<9} {first.evidence}: {meaning}", "")])
     if before and after and first.evidence == "proved":
-        equal = "equal bit for bit" if not first.difference else f"{first.difference:.3g}"
+        largest = max(row.difference for row in rows)
+        equal = f"{largest:.3g}" if largest else "none, equal bit for bit once transformed"
         lines.append([(f"  {'largest':<9} difference: {equal}", "")])
     lines.append([])
     table = [

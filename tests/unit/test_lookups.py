@@ -32,7 +32,9 @@ def test_rows_gathered_permuted_and_cast(source, target):
     for one, other, sign in ((before, after, 1), (after, before, -1)):
         (found,) = match(one, other).matches
         assert found.evidence == "proved"
-        assert found.how.startswith("81 rows gathered to 625 by a coordinate grid of 56 bytes")
+        assert found.how.startswith(
+            "81 rows gathered to 625 by an index that 56 bytes regenerate (a coordinate grid)"
+        )
         causes = tensor_causes(diff(one, other))
         written = (625 - ROWS) * HEADS * np.dtype(target).itemsize
         assert causes["densified"] == ((0, written) if sign > 0 else (written, 0))

@@ -9,7 +9,7 @@ from sizeforensics.api import compare
 from sizeforensics.errors import InputError
 from sizeforensics.report.story import story
 from sizeforensics.report.styled import View
-from tests.builders import artifact
+from tests.builders import artifact, graph
 
 
 @pytest.fixture
@@ -42,3 +42,20 @@ def test_a_hostile_name_stays_on_its_line():
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert "a\\n\\x1b[31mb\\u202e" in text
+
+
+def test_every_part_of_a_tensor_that_was_cut_has_its_line():
+    parts = {name: np.random.default_rng(at).standard_normal((6, 5)) for at, name in enumerate("qkv")}
+    whole = artifact({"qkv": np.concatenate(list(parts.values()))}, path="b")
+    text = story(compare(artifact(parts, path="a"), whole).report, "qkv", View())
+    for first in (0, 6, 12):
+        assert f"rows {first} to {first + 5}" in text
+
+
+def test_a_constant_was_computed_and_not_compared_with_another_payload():
+    grid = np.add.outer(np.arange(9.0), np.arange(8.0))
+    nodes = graph(("Add", ["x", "grid"], ["y"]))
+    report = compare(artifact({}), artifact({"grid": grid}, nodes=nodes)).report
+    text = story(report, "grid", View())
+    assert "a coordinate grid: 24 bytes regenerate it" in text
+    assert "proved: every element was computed anew from that many bytes of numbers" in text
