@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from sizeforensics.inventory import Inventory, Tensor
 from sizeforensics.ledger import Row
 from sizeforensics.matching import components
+from sizeforensics.matching.units import DECIDED_USES
 
 UNREAD = "payload not read"
 """Label of the rows of such tensors."""
@@ -21,7 +22,7 @@ _PREFIXES = 8
 """Leading parts of a name that the other side may not have, such as ``model.`` and ``module.``."""
 
 
-_ELSEWHERE = frozenset({"optimizer-state", "ema-copy"})
+_ELSEWHERE = DECIDED_USES | {"ema-copy"}
 """Causes that the place of a tensor decides, whatever the other side holds."""
 
 

@@ -125,6 +125,47 @@ def test_the_versions_that_git_has_kept(tmp_path: Path, capsys: pytest.CaptureFi
     assert [version["bytes"] for version in versions] == [Path(path).stat().st_size for path in VERSIONS[1:]]
 
 
+def test_a_repository_from_a_stranger_starts_no_program(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    canary, program = tmp_path / "canary", tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {canary}\n")
+    program.chmod(0o755)
+    git(tmp_path, "init")
+    model = tmp_path / "model.onnx"
+    model.write_bytes(Path(VERSIONS[1]).read_bytes())
+    git(tmp_path, "add", "model.onnx")
+    git(tmp_path, "commit", "-m", "a version")
+    head = subprocess.run(["git", "cat-file", "commit", "HEAD"], cwd=tmp_path, check=True, capture_output=True).stdout
+    before, _, message = head.partition(b"\n\n")
+    signature = b"\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n\n"
+    signed = subprocess.run(["git", "hash-object", "-t", "commit", "-w", "--stdin"], cwd=tmp_path, check=True,
+                            input=before + signature + message, capture_output=True).stdout.decode().strip()  # fmt: skip
+    git(tmp_path, "update-ref", "HEAD", signed)
+    for name in ("gpg.program", "core.fsmonitor", "core.pager", "core.editor", "diff.external"):
+        git(tmp_path, "config", name, str(program))
+    git(tmp_path, "config", "log.showSignature", "true")
+    canary.unlink(missing_ok=True)
+    git(tmp_path, "log")
+    assert canary.exists(), "the trap does not work"
+    canary.unlink()
+    assert len(document(capsys, "--git", str(model))["versions"]) == 1
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", ["*", ":(glob)**", ":/", "[ab].onnx", "a\nb\x1b[2J", "--help", "-c"])
+def test_the_name_of_a_file_is_no_pattern_and_no_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    git(tmp_path, "init")
+    for path, source in ((tmp_path / "a.onnx", VERSIONS[1]), (tmp_path / name.replace("/", "_"), VERSIONS[2])):
+        path.write_bytes(Path(source).read_bytes())
+        git(tmp_path, "add", "-A")
+        git(tmp_path, "commit", "-m", "a version")
+    (version,) = document(capsys, "--git", f"{tmp_path}/{name.replace('/', '_')}")["versions"]
+    assert version["bytes"] == Path(VERSIONS[2]).stat().st_size
+
+
 @pytest.mark.parametrize("place", ["outside", "untracked"])
 def test_what_git_has_not_kept_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, monkeypatch: pytest.MonkeyPatch
