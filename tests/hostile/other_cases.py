@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import struct
 from collections.abc import Callable
@@ -157,6 +158,25 @@ def recursive() -> bytes:
     return model(graph(onnx_tensor(), nodes=[node("F")]), more=field(25, function))
 
 
+def mutual() -> bytes:
+    def function(name: str, called: str) -> bytes:
+        body = field(7, field(4, called) + field(7, "own"))
+        return field(25, field(1, name) + field(4, "a") + field(5, "b") + body + field(10, "own"))
+
+    return model(graph(onnx_tensor(), nodes=[node("F")]), more=function("F", "G") + function("G", "F"))
+
+
+def beside(folder: Path) -> str:
+    """A model whose tensors lie in a file each."""
+    tensors = []
+    for at in range(1_500):
+        (folder / f"data{at}").write_bytes(PAYLOAD)
+        tensors.append(external([("location", f"data{at}"), ("offset", "0"), ("length", "16")], name=f"w{at}"))
+    (folder / "model").write_bytes(model(graph(*tensors, nodes=[node(name="n")], more=b"".join(
+        field(1, field(1, f"w{at}") + field(2, f"y{at}") + field(4, "Neg")) for at in range(1_500)))))
+    return "model"
+
+
 def written(path: str, content: bytes) -> Callable[[Path], str]:
     def build(folder: Path) -> str:
         (folder / path).write_bytes(content)
@@ -263,6 +283,25 @@ CASES = [
     Case("tar: a size past the end", REFUSE, lambda: tar_member(b"storages", b"", b"77777777777")),
     Case("tar: a base-256 size of 2^70", REFUSE,
          lambda: tar_member(b"storages", b"", b"\x80\0\0" + struct.pack(">Q", 1 << 63) + b"\0")),
+    Case("found: a thousand groups in each other", REFUSE, lambda: model() + b"\x0b" * 1_000, "group"),
+    Case("found: functions that call each other", ACCEPT, mutual, why="functions are listed, never expanded"),
+    Case("found: 20,000 properties", ACCEPT, lambda: model(more=b"".join(
+        field(14, field(1, f"k{at}") + field(2, "v")) for at in range(20_000)))),
+    Case("found: 1,500 files beside the model", ACCEPT, beside, why="more than a process may have open", files=True),
+    Case("found: one key written with and without an escape", REFUSE, lambda: safetensors(
+        b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},'
+        b'"\\u0061":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}'), "twice"),
+    Case("found: keys that only Unicode's normal form tells apart", ACCEPT, lambda: safetensors(
+        {"é": entry(), "e\u0301": entry(ends=(16, 32))}, PAYLOAD * 2), why="they are two names"),
+    Case("found: an infinite dimension", REFUSE, lambda: safetensors(
+        b'{"a":{"dtype":"F32","shape":[1e400],"data_offsets":[0,16]}}'), "shape"),
+    Case("found: a name longer than the tar file", REFUSE, lambda: tar_member(b"././@LongLink", b"", b"77777777777")),
+    *(Case(f"found: a snapshot of {kind}", REFUSE, lambda text=text: text)  # type: ignore[misc]
+      for kind, text in {
+          "gigabytes of blanks": gzip.compress(b'{"schema": "sizeforensics.snapshot/1",' + bytes(300 << 20), 9),
+          "a stream cut short": gzip.compress(b'{"schema": "sizeforensics.snapshot/1"}')[:-4],
+          "negative bytes": b'{"schema": "sizeforensics.snapshot/1", "format": "onnx", "files": [["a", -1]]}',
+      }.items()),
     Case("index: a shard elsewhere", FLAG, written("model.safetensors.index.json",
          b'{"metadata": {}, "weight_map": {"a": "../secret.safetensors"}}'), "not read", files=True),
 ]  # fmt: skip

@@ -167,6 +167,17 @@ CASES = [
     Case("bare: a pickle of harm and no tensor", REFUSE, lambda folder: canary(folder, stream(ACTS["REDUCE"], 4)),
          "holds no tensor and refers to callable os.system",
          "no model; the line says what it would do", files=True),
+    Case("found: a persistent id of megabytes of text", FLAG, lambda: checkpoint(
+        b"\x80\2}" + text("a") + b"P" + b"9" * 5_000_000 + b"\ns."), "storage"),
+    Case("found: a persistent id of nested tuples", ACCEPT, lambda: checkpoint(state(
+        ("w", tensor()), ("x", text("storage") + b"(" * 50_000 + b"t" * 50_000 + b"\x86Q"))),
+         why="no tensor views it: it is data of the pickle"),
+    Case("found: a shape of 200 kB in one number", FLAG, lambda: checkpoint(state(
+        ("w", tensor((1 << 1_600_000,))))), "shape"),
+    Case("found: a class named by escape sequences", ACCEPT, lambda: checkpoint(state(
+        ("w", tensor()), ("x", b"cos\x1b[2J\r\nsys\x1b]0;x\x07tem\n)R"))), why="a class of no known package"),
+    Case("found: a key 100,000 times", FLAG, lambda: checkpoint(stream(
+        b"}(" + text("w") + tensor() + (text("k") + b"N") * 100_000 + b"u")), "more than once"),
     Case("found: byteorder record of nonsense", FLAG, lambda: archive(
         [checkpoint_records()[0], Record(b"m/byteorder", b"sideways"), *checkpoint_records()[2:]]), "byte"),
 ]  # fmt: skip

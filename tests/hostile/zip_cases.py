@@ -137,6 +137,24 @@ CASES = [
     Case("features: several disks", REFUSE, lambda: plus(disk=1), "disk"),
     *(Case(f"descriptors: {size} bytes", ACCEPT, lambda size=size: descriptor(size)) for size in (12, 16, 20, 24)),  # type: ignore[misc]
     Case("descriptors: ZIP64 records", ACCEPT, zip64_record),
+    Case("found: behind an extra field that leaves its record, directory", FLAG, lambda: changed(2, Record(
+        DATA.name, PAYLOAD, central_extra=struct.pack("<HH", 1, 60_000) + b"hidden")), "unregistered data"),
+    Case("found: behind an extra field that leaves its record", FLAG, lambda: changed(2, Record(
+        DATA.name, PAYLOAD, extra=struct.pack("<HH", 0x5455, 60_000) + b"hidden")), "unregistered data"),
+    Case("found: three zeros that align", ACCEPT, lambda: changed(2, Record(DATA.name, PAYLOAD, extra=bytes(3)))),
+    Case("found: two ZIP64 fields that disagree", FLAG, lambda: changed(2, Record(
+        DATA.name, PAYLOAD, size=0xFFFFFFFF, central_stored=0xFFFFFFFF,
+        central_extra=struct.pack("<HHQQ", 1, 16, 16, 16) + struct.pack("<HHQQ", 1, 16, 8, 8))), "other sizes"),
+    Case("found: a ZIP64 field of one size for two", REFUSE, lambda: changed(2, Record(
+        DATA.name, PAYLOAD, size=0xFFFFFFFF, central_stored=0xFFFFFFFF,
+        central_extra=struct.pack("<HHQ", 1, 8, 16))), "ZIP64"),
+    Case("found: a comment full of end records", REFUSE, lambda: plus(comment=(
+        struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 4, 4, 200, 0, 0) * 2_978)[:65_535]), "directory"),
+    Case("found: names that only Unicode's normal form tells apart", FLAG, lambda: plus(
+        Record("m/é".encode(), b"x"), Record("m/e\u0301".encode(), b"x")), "2 records"),
+    Case("found: archives of gigabytes of zeros inside the archive", FLAG, lambda: plus(
+        Record(b"m/inner.zip", archive([zeros(b"x", 1 << 28)]))), "nothing in the archive refers to",
+         "what nothing refers to is not inflated"),
     Case("found: a tensor of a record that is missing", FLAG,
          lambda: checkpoint(state(("w", tensor()), ("v", tensor(held=storage("77"))))), "record"),
 ]

@@ -184,16 +184,21 @@ def _check_row(source: Source, end: End, row: Row) -> None:
 
 
 def extra_fields(extra: bytes) -> Iterator[tuple[int, int, int]]:
-    """(header id, start, end of its data) of each extra field (4.5.1); a header that does not fit
-    ends the list, as it does for every reader."""
+    """(header id, start, end of its data) of each extra field (4.5.1).
+
+    A header that does not fit ends the list, as it does for every reader. What is left is one more,
+    of no header id, unless it is zeros that align what follows.
+    """
     at = 0
     while at + 4 <= len(extra):
         ident = extra[at] | extra[at + 1] << 8
         end = at + 4 + (extra[at + 2] | extra[at + 3] << 8)
         if end > len(extra):
-            return
+            break
         yield ident, at + 4, end
         at = end
+    if any(extra[at:]):
+        yield -1, at, len(extra)
 
 
 def _text(raw_name: bytes, flags: int) -> str:
