@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
+
 from sizeforensics.matching.casts import cast_sample, castable
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.relations import Relation, casts_to, permuted
@@ -25,12 +27,9 @@ IDENTICAL = Relation(cast=False, order=None)
 class Group:
     """Units of both sides with the same content, and the groups proved to be transforms of it."""
 
+    first: Unit
     units: tuple[list[Unit], list[Unit]] = field(default_factory=lambda: ([], []))
     links: list[tuple[Group, Relation]] = field(default_factory=list)
-
-    @property
-    def first(self) -> Unit:
-        return (self.units[0] or self.units[1])[0]
 
 
 def group_by_content(pairing: Pairing) -> list[Group]:
@@ -45,7 +44,10 @@ def group_by_content(pairing: Pairing) -> list[Group]:
                 if unit.digest
                 else (unit.side, unit.index)
             )
-            groups.setdefault(key, Group()).units[unit.side].append(unit)
+            group = groups.get(key)
+            if group is None:
+                group = groups[key] = Group(unit)
+            group.units[unit.side].append(unit)
     return list(groups.values())
 
 
@@ -86,9 +88,10 @@ def place_copies(pairing: Pairing, groups: list[Group], *, lone: bool) -> None:
     copies of it. The averaged copy of a network is left alone, its role explains it better; so
     are small fills, of which every program has many by chance.
     """
-    for group in groups:
+    sides = [side for side in (0, 1) if pairing.free[side]]
+    for group in groups if sides else ():
         related = [(group, IDENTICAL), *group.links]
-        for side in (0, 1):
+        for side in sides:
             free = [
                 unit
                 for unit in group.units[side]
@@ -147,13 +150,13 @@ def _link_same_count(pairing: Pairing, groups: list[Group], names: list[str]) ->
     for group in groups:
         name = group.first.tensor.dtype.name
         by_sample[name, _key(group)].append(group)
-    for group in groups:
+    wanted = {target: _keys_when_cast(groups, target) for target in names}
+    for at, group in enumerate(groups):
         name = group.first.tensor.dtype.name
         for target in names:
             if target == name:
                 continue
-            wanted = _key_when_cast(group, target)
-            for other in by_sample.get((target, wanted), ())[:CANDIDATES]:
+            for other in by_sample.get((target, wanted[target][at]), ())[:CANDIDATES]:
                 if _linked(group, other):
                     continue
                 if casts_to(pairing.inventories, group.first, other.first):
@@ -219,6 +222,8 @@ def _rank(before: Unit, after: Unit, relation: Relation) -> tuple[object, ...]:
 
 def _pair(pairing: Pairing, group: Group, other: Group, relation: Relation) -> None:
     """Match free units of ``group`` before with free units of ``other`` after."""
+    if not (group.units[0] and other.units[1]):
+        return
     before = [unit for unit in group.units[0] if pairing.is_free(unit)]
     after = [unit for unit in other.units[1] if pairing.is_free(unit)]
     for one, two in _by_name_then_order(before, after):
@@ -280,12 +285,25 @@ def _key(group: Group) -> bytes:
     return excerpt.key or b""
 
 
-def _key_when_cast(group: Group, target: str) -> bytes:
-    """The ``_key`` of what this group becomes when cast; of an excerpt its digest, if it is known."""
-    excerpt = group.first.excerpt
-    if excerpt is None:
-        return cast_sample(_sample(group), group.first.tensor.dtype.name, target).tobytes()
-    return excerpt.casts.get(target, b"unknown")
+def _keys_when_cast(groups: list[Group], target: str) -> list[bytes]:
+    """The ``_key`` of what each group becomes when cast; of an excerpt its digest, if it is known.
+
+    The groups have as many elements each, so the samples of one type are cast at once.
+    """
+    keys = [b""] * len(groups)
+    by_type: dict[str, list[int]] = defaultdict(list)
+    for at, group in enumerate(groups):
+        excerpt = group.first.excerpt
+        if excerpt is None:
+            by_type[group.first.tensor.dtype.name].append(at)
+        else:
+            keys[at] = excerpt.casts.get(target, b"unknown")
+    for name, places in by_type.items():
+        if name != target:
+            cast = cast_sample(np.stack([_sample(groups[at]) for at in places]), name, target)
+            for at, row in zip(places, cast, strict=True):
+                keys[at] = row.tobytes()
+    return keys
 
 
 def _sample(group: Group) -> Any:

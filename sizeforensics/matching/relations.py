@@ -82,6 +82,9 @@ def casts_to(inventories: tuple[Inventory, Inventory], source: Unit, target: Uni
     if source.excerpt is not None and target.excerpt is not None:
         key = target.excerpt.key
         return key is not None and source.excerpt.casts.get(names[1]) == key
+    samples = _all_of(source), _all_of(target)
+    if samples[0] is not None and samples[1] is not None:
+        return is_cast(samples[0], names[0], samples[1], names[1])
     return all(
         is_cast(ours, names[0], theirs, names[1])
         for ours, theirs in zip(
@@ -90,6 +93,13 @@ def casts_to(inventories: tuple[Inventory, Inventory], source: Unit, target: Uni
             strict=True,
         )
     )
+
+
+def _all_of(unit: Unit) -> npt.NDArray[Any] | None:
+    """The elements of a unit where its sample holds all of them: they were read once already."""
+    sample = unit.sample
+    whole = unit.excerpt is None and sample is not None and len(sample) == unit.tensor.elements
+    return sample if whole else None
 
 
 def permuted(
@@ -102,7 +112,10 @@ def permuted(
     names = source.tensor.dtype.name, target.tensor.dtype.name
     if source.excerpt is not None and target.excerpt is not None:
         return _permuted_excerpt(source, source.excerpt, target, target.excerpt)
-    ours, theirs = (_whole(inventories[unit.side], unit.tensor) for unit in (source, target))
+    ours, theirs = (
+        _whole(inventories[unit.side], unit.tensor) if (sample := _all_of(unit)) is None else sample
+        for unit in (source, target)
+    )
     if ours is None or theirs is None:
         return None
     for order, reshaped in _turnings(shape, wanted):
