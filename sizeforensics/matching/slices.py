@@ -9,7 +9,7 @@ two axes, also along its second.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, groupby, islice
 from math import prod
 from operator import itemgetter
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sizeforensics.content import packed
-from sizeforensics.dtypes import elements
+from sizeforensics.dtypes import DTYPES, elements
 from sizeforensics.matching.casts import cast_sample, castable, equal_after_cast
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.units import Unit
@@ -161,10 +161,16 @@ def _index(sheets: Sheets, eligible: list[Unit], side: int) -> Index:
     for unit in eligible if wanted else ():
         if unit.side == side:
             for sheet in sheets_of(unit):
-                for target in wanted | {unit.tensor.dtype.name}:
+                for target in filter(_like(unit), wanted | {unit.tensor.dtype.name}):
                     for row, key in _windows(sheets, sheet, target):
                         index[sheet.length, target, key].append(Place(sheet, row))
     return index
+
+
+def _like(unit: Unit) -> Callable[[str], bool]:
+    """Whether a type is of the same kind as a unit's: of a few floats between -1 and 1 the integers
+    are zeros and ones, which some rows anywhere are by chance."""
+    return lambda target: DTYPES[target].kind == unit.tensor.dtype.kind
 
 
 def _types(index: Index) -> dict[int, set[str]]:
@@ -214,7 +220,7 @@ def _guesses(
     # Either side may be the one that was rounded: rows are looked up as they are, and as cast.
     beginnings = sorted(
         (row, target, key)
-        for target in sorted(types.get(sheet.length, ()))
+        for target in sorted(filter(_like(sheet.unit), types.get(sheet.length, ())))
         for row, key in _windows(sheets, sheet, target)
     )
     guesses: dict[int, list[Place]] = {}

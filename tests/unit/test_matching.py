@@ -292,3 +292,12 @@ def test_complex_numbers_are_pairs_of_real_ones(pairs, causes):
     assert {row.evidence for row in ledger.rows if row.elements} == {"proved"}
     said = next(row.how for row in ledger.rows if row.cause == "carried")
     assert ("complex numbers as pairs" in said) == (pairs.dtype.kind == "f")
+
+
+def test_small_integers_are_no_slice_of_floats() -> None:
+    bias = np.linspace(-0.9, 0.9, 64, dtype=np.float32)
+    bias[41] = 1.01
+    padding = np.array([0] * 7 + [1], dtype=np.int64)
+    for one, other in ((bias, padding), (padding, bias)):
+        matching = match(artifact({"bias": one}), artifact({"pads": other}))
+        assert not matching.matches
