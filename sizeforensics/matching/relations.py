@@ -28,6 +28,10 @@ UNKNOWN: tuple[int, ...] = ()
 """The order of axes that were permuted in a way that excerpts do not tell."""
 
 
+LEAST_BITS = 64
+"""Information in integers, as far as a sample tells, from which equality is no chance."""
+
+
 class Relation(NamedTuple):
     """How one unit's elements equal another's; ``order`` is None unless axes were permuted."""
 
@@ -79,6 +83,8 @@ class Relation(NamedTuple):
 def casts_to(inventories: tuple[Inventory, Inventory], source: Unit, target: Unit) -> bool:
     """Whether ``target`` is ``source`` cast to its type, element by element in C order."""
     names = source.tensor.dtype.name, target.tensor.dtype.name
+    if _truncated_by_chance(source, target):
+        return False
     if source.excerpt is not None and target.excerpt is not None:
         key = target.excerpt.key
         return key is not None and source.excerpt.casts.get(names[1]) == key
@@ -102,6 +108,19 @@ def _all_of(unit: Unit) -> npt.NDArray[Any] | None:
     return sample if whole else None
 
 
+def _truncated_by_chance(source: Unit, target: Unit) -> bool:
+    """Whether integers say too little to be called floats without their fractions.
+
+    Of weights between -1 and 1 these are zeros with a few ones, as the padding of some operator is.
+    """
+    kinds = source.tensor.dtype.kind, target.tensor.dtype.kind
+    if kinds[0] != "float" or kinds[1] not in ("int", "uint") or target.sample is None:
+        return False
+    _, counts = np.unique(target.sample, return_counts=True)
+    shares = counts / counts.sum()
+    return bool(-np.sum(shares * np.log2(shares)) * target.tensor.elements < LEAST_BITS)
+
+
 def permuted(
     inventories: tuple[Inventory, Inventory], source: Unit, target: Unit
 ) -> Relation | None:
@@ -110,6 +129,8 @@ def permuted(
         tuple(size for size in unit.tensor.shape if size != 1) for unit in (source, target)
     )
     names = source.tensor.dtype.name, target.tensor.dtype.name
+    if _truncated_by_chance(source, target):
+        return None
     if source.excerpt is not None and target.excerpt is not None:
         return _permuted_excerpt(source, source.excerpt, target, target.excerpt)
     ours, theirs = (

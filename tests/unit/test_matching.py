@@ -301,3 +301,17 @@ def test_small_integers_are_no_slice_of_floats() -> None:
     for one, other in ((bias, padding), (padding, bias)):
         matching = match(artifact({"bias": one}), artifact({"pads": other}))
         assert not matching.matches
+
+
+def test_small_integers_are_no_cast_of_floats_by_chance() -> None:
+    bias = np.linspace(-0.9, 0.9, 8, dtype=np.float32)
+    bias[7] = 1.01
+    padding = np.array([0] * 7 + [1], dtype=np.int64)
+    for one, other in ((bias, padding), (padding, bias)):
+        assert not match(artifact({"bias": one}), artifact({"pads": other})).matches
+
+
+def test_integers_that_say_enough_are_floats_without_their_fractions() -> None:
+    numbers = random(7, 40) * 50
+    found = match(artifact({"a": numbers}), artifact({"b": numbers.astype(np.int32)})).matches
+    assert [pair.how for pair in found] == ["cast float32 -> int32"]
