@@ -30,6 +30,7 @@ from sizeforensics.matching.broadcasts import core_of, recipe_of
 from sizeforensics.matching.casts import cast_sample, castable
 from sizeforensics.matching.relations import typed_blocks
 from sizeforensics.matching.units import Unit, as_pairs, is_distinctive
+from sizeforensics.program_data import has_program
 from sizeforensics.spans import ROLES, TENSOR_DATA
 from sizeforensics.views import cover
 
@@ -144,7 +145,7 @@ def _transposed(inventory: Inventory, tensor: Tensor) -> bytes | None:
 
 def _may_be_computed(inventory: Inventory, tensor: Tensor) -> bool:
     """Whether a recipe would ever be asked for: of data that a program holds."""
-    return len(inventory.nodes) > 0 or tensor.use == "constant"
+    return has_program(inventory) or tensor.use == "constant"
 
 
 # The document
@@ -187,6 +188,8 @@ def document(inventory: Inventory) -> dict[str, Any]:
 
 def _paths(inventory: Inventory) -> list[str]:
     """The files as seen from the model, so that where it lies does not matter."""
+    if inventory.format == "snapshot":
+        return [file.path for file in inventory.files]
     folder = os.path.dirname(inventory.path)  # noqa: PTH120  lexical, as it was given
     beside = [os.path.relpath(file.path, folder or ".") for file in inventory.files]
     return [PurePath(path).as_posix() for path in beside]

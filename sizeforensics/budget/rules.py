@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -137,6 +138,8 @@ class Budget:
     """All of this as rules, in the order in which they are reported."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.baseline, os.PathLike):
+            object.__setattr__(self, "baseline", os.fspath(self.baseline))
         rules = list(self._rules())
         if not rules:
             raise InputError(f"expected a limit, got none (there are {', '.join(KEYS)})")

@@ -154,15 +154,21 @@ def permuted(
 def _permuted_excerpt(
     source: Unit, ours: Excerpt, target: Unit, theirs: Excerpt
 ) -> Relation | None:
-    """``permuted`` of two excerpts. Of a matrix the digest of its transpose decides, else the bags;
+    """``permuted`` of two excerpts. Of a matrix the digest of its transpose tells, else the bags do;
     the grids say which axes were permuted, unless the shape was changed too."""
     shape, wanted = (
         tuple(size for size in unit.tensor.shape if size != 1) for unit in (source, target)
     )
     names = source.tensor.dtype.name, target.tensor.dtype.name
-    if ours.transposed is not None and names[0] == names[1] and shape[::-1] == wanted:
-        turned = ours.transposed == theirs.key
-        return Relation(cast=False, order=(1, 0)) if turned else None
+    cast, plain = names[0] != names[1], shape[::-1] == wanted
+    directions = (("before", ours, names[1], theirs), ("after", theirs, names[0], ours))
+    for reshaped, one, name, other in directions:
+        # One is the other transposed and cast if, cast alone, it is the transpose of the other.
+        key = one.casts.get(name) if cast else one.key
+        if key is not None and key == other.transposed:
+            return Relation(cast, (1, 0), cast and one is theirs, "" if plain else reshaped)
+    if plain and not cast and ours.transposed is not None:
+        return None
     if not same_bag(source, target) or ours.grid is None or theirs.grid is None:
         return None
     kept, flat = ours.grid.reshape(grid_shape(shape)), theirs.grid.reshape(-1)
@@ -173,7 +179,7 @@ def _permuted_excerpt(
         if fits and equal_after_cast(moved, names[0], flat, names[1]).all():
             found = order
             break
-    return Relation(names[0] != names[1], found, evidence="inferred")
+    return Relation(cast, found, evidence="inferred")
 
 
 def same_bag(one: Unit, other: Unit) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -84,6 +85,10 @@ def test_nothing_unexplained_unless_stated():
 def test_a_budget_that_cannot_fail_is_an_error(limits):
     with pytest.raises(InputError, match=r"^expected a limit, got none \(there are max_bytes, max_growth, "):
         Budget(**limits)
+
+
+def test_a_baseline_may_be_a_path_and_is_a_text():
+    assert Budget(growth=0, baseline=Path("sizes", "a.json")) == Budget(growth=0, baseline=str(Path("sizes/a.json")))
 
 
 def test_every_limit_is_a_rule_in_this_order():

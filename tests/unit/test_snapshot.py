@@ -22,7 +22,7 @@ from sizeforensics.cli import run
 from sizeforensics.inventory import Inventory
 from sizeforensics.report import snapshots
 from sizeforensics.source import MemorySource
-from sizeforensics.spans import GRAPH
+from sizeforensics.spans import CODE, GRAPH
 from tests.builders import artifact, graph, random
 from tests.unit.test_report_json import SCHEMAS, documented
 
@@ -146,6 +146,47 @@ def test_where_the_model_lies_does_not_matter(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert text_of(formats.read(source.name)) == absolute == text_of(model(source.name))
     assert str(tmp_path) not in absolute
+
+
+def test_a_snapshot_in_a_folder_names_the_files_as_the_one_it_was_taken_from():
+    text = text_of(model("yolov5-micro-dynamo.onnx"))
+    assert text_of(reread(text, "sizes/model.json")) == text
+
+
+TURNED = {
+    "transposed": lambda array: array.T,
+    "transposed, reshaped": lambda array: array.T.reshape(4, 3, 6),
+    "reshaped, transposed": lambda array: array.reshape(4, 18).T,
+    "transposed in the same shape": lambda array: array.T.reshape(array.shape),
+}
+
+
+def told(before: np.ndarray, after: np.ndarray) -> set[str]:
+    """How snapshots of two tensors say that one became the other."""
+    diff = api.compare(*(reread(text_of(artifact({"w": array}))) for array in (before, after)))
+    return {row.evidence for row in diff.rows if row.cause in ("carried", "dtype")}
+
+
+@pytest.mark.parametrize("types", [("f4", "f4"), ("f2", "f4"), ("f4", "f2"), ("f8", "f4")])
+@pytest.mark.parametrize("turn", TURNED)
+def test_digests_prove_what_was_transposed_and_cast(turn, types):
+    before = random(7, 6, 12).astype(types[0])
+    after = np.ascontiguousarray(TURNED[turn](before)).astype(types[1])
+    changed = after.copy()
+    changed.reshape(-1)[[5, 6]] = changed.reshape(-1)[[6, 5]]
+    # No digest is kept of a transpose that was rounded: the one before it has to be there as a matrix.
+    kept = types in (("f4", "f4"), ("f2", "f4")) or turn in ("transposed", "reshaped, transposed")
+    for one, other, broken in ((before, after, changed), (after, before, None)):
+        assert told(one, other) == ({"proved"} if kept else {"inferred"})
+        assert broken is None or "proved" not in told(one, broken)
+
+
+def test_what_regenerates_the_data_of_a_program_without_a_graph():
+    """A TorchScript archive has code and no nodes."""
+    scripted = artifact({"ids": np.arange(64), "w": random(1, 8, 8)}, others=[(CODE, 9, "code")])
+    diff = api.compare(*(reread(text_of(made)) for made in (artifact({"w": random(1, 8, 8)}), scripted)))
+    (row,) = [row for row in diff.rows if row.subject == "ids"]
+    assert (row.cause, row.evidence, row.how) == ("constant", "proved", "a range: 16 bytes regenerate it")
 
 
 # What is read from strangers
