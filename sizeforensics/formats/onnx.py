@@ -162,7 +162,8 @@ def _visible(
     """Which of the ``wanted`` (graph, value) are read in their graph or in one inside it."""
     reads = np.concatenate([reads, np.array(more, dtype=np.int64).reshape(-1, 2)])
     values = int(max(wanted[:, 1].max(initial=0), reads[:, 1].max(initial=0))) + 1
-    keys = wanted[:, 0] * values + np.where(wanted[:, 1] < 0, -values, wanted[:, 1])
+    # A name that nothing mentions has no number, so no key of any graph.
+    keys = np.where(wanted[:, 1] < 0, -1, wanted[:, 0] * values + wanted[:, 1])
     above = np.array(parents, dtype=np.int64)
     found = np.zeros(len(wanted), dtype=np.bool_)
     around = reads[:0]

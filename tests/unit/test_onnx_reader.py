@@ -208,6 +208,22 @@ def test_a_name_read_in_a_sibling_graph_does_not_count() -> None:
     assert uses(read(model([node]))) == {"own": "unreferenced"}
 
 
+@pytest.mark.parametrize(
+    "domain, op, use", [("", "Mul", "weight"), ("com.microsoft", "MatMulNBits", "quantization-parameters")]
+)
+def test_what_nothing_reads_in_a_branch_is_not_what_another_branch_reads(domain: str, op: str, use: str) -> None:
+    def branch(dead: str) -> onnx.GraphProto:
+        node = helper.make_node(op, ["x", "x", "w"], ["y"], domain=domain)
+        return helper.make_graph([node], dead, [], [Y], [array(dead, 3)])
+
+    # The first value that the model mentions is the one that both branches read.
+    first = helper.make_node("Identity", ["w"], ["v"])
+    node = helper.make_node("If", ["x"], ["y"], then_branch=branch("one"), else_branch=branch("two"))
+    assert uses(read(model([first, node], [array("w", 3)]))) == {
+        "w": use, "one": "unreferenced", "two": "unreferenced",
+    }
+
+
 def test_training_bindings_read_initializers() -> None:
     whole = model(weights=[array("w", 3), array("v", 3)])
     info = whole.training_info.add()
