@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from sizeforensics import errors
     from sizeforensics.api import Diff, Inspection, check, diff, inspect
     from sizeforensics.budget import Budget, Verdict, Waiver
-    from sizeforensics.errors import SizeforensicsError
+    from sizeforensics.errors import InputError, SizeforensicsError
     from sizeforensics.limits import Limits
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Budget", "Diff", "Inspection", "Limits", "SizeforensicsError", "Verdict", "Waiver", "__version__",
-    "check", "diff", "errors", "inspect",
+    "Budget", "Diff", "InputError", "Inspection", "Limits", "SizeforensicsError", "Verdict", "Waiver",
+    "__version__", "check", "diff", "errors", "inspect",
 ]  # fmt: skip
 
 _HOMES = {
@@ -38,6 +38,7 @@ _HOMES = {
     "check": "sizeforensics.api",
     "diff": "sizeforensics.api",
     "inspect": "sizeforensics.api",
+    "InputError": "sizeforensics.errors",
     "SizeforensicsError": "sizeforensics.errors",
 }
 

@@ -68,10 +68,13 @@ def format_share(share: Fraction) -> str:
 
 def counted(count: int, noun: str) -> str:
     """``1 tensor``, ``2 tensors``, ``2 further copies of tensors``."""
-    if count == 1:
-        return f"1 {noun}"
-    counted_noun = re.match(r"(.+?)(y?)( (?:of|without) .*)?$", noun)
-    if counted_noun is None:
-        return f"{count:,} {noun}"
-    head, y, rest = counted_noun.groups()
-    return f"{count:,} {head}{'ies' if y else 's'}{rest or ''}"
+    return f"1 {noun}" if count == 1 else f"{count:,} {plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """``tensors``, ``further copies of tensors``."""
+    parts = re.match(r"(.+?)(y?)( (?:of|without) .*)?$", noun)
+    if parts is None:
+        return noun
+    head, y, rest = parts.groups()
+    return f"{head}{'ies' if y else 's'}{rest or ''}"

@@ -17,7 +17,7 @@ def headline(
     delta = after.bytes - before.bytes
     if delta:
         answer = words.comparison(before.name, before.bytes, after.name, after.bytes)
-        return f"{answer}: {_reasons(causes, delta)}."
+        return f"{answer}: {_reasons(causes, rows, delta)}."
     if before.path == after.path:
         same = f"{after.name} compared with itself has the same {format_bytes(after.bytes)}"
     else:
@@ -25,10 +25,10 @@ def headline(
     grown = [entry for entry in causes if entry.delta_bytes > 0]
     lost = [entry for entry in causes if entry.delta_bytes < 0]
     if grown:
-        return f"{same}, but not the same content: {_phrase(grown[0])}, {_phrase(lost[0])}."
+        return f"{same}, but not the same content: {_phrase(grown[0], rows)}, {_phrase(lost[0], rows)}."
     recast = [entry for entry in causes if entry.cause == "dtype" and entry.elements]
     if recast:
-        return f"{same}, but {_phrase(recast[0])}."
+        return f"{same}, but {_phrase(recast[0], rows)}."
     changed = sum(row.members for row in rows if (row.cause, row.evidence) == ("carried", "inferred"))
     if changed:
         return f"{same} in every cause, but {counted(changed, 'tensor')} with other values."
@@ -43,7 +43,7 @@ def headline(
     return f"{same} in every cause: no difference."
 
 
-def _reasons(causes: Sequence[CauseRow], delta: int) -> str:
+def _reasons(causes: Sequence[CauseRow], rows: Sequence[Row], delta: int) -> str:
     """One cause where one does it, else the two or three largest; a large counterweight too."""
     sign = 1 if delta > 0 else -1
     for_it = [entry for entry in causes if sign * entry.delta_bytes > 0]
@@ -56,22 +56,37 @@ def _reasons(causes: Sequence[CauseRow], delta: int) -> str:
         covered += abs(entry.delta_bytes)
         if 5 * covered >= 4 * total:
             break
-    reasons = words.joined([_phrase(entry) for entry in named])
+    reasons = words.joined([_phrase(entry, rows) for entry in named])
     if against and 5 * abs(against[0].delta_bytes) >= total:
-        reasons += f"; against that, {_phrase(against[0])}"
+        reasons += f"; against that, {_phrase(against[0], rows)}"
     return reasons
 
 
-def _phrase(entry: CauseRow) -> str:
+def _phrase(entry: CauseRow, rows: Sequence[Row]) -> str:
+    count, net = entry.count, False
+    if entry.cause in _COMES_AND_GOES:
+        moved = {True: 0, False: 0}
+        for row in rows:
+            if (row.cause, row.label) == (entry.cause, entry.label) and row.delta_bytes:
+                grew = row.delta_bytes > 0
+                moved[grew] += row.members if not (row.before_bytes and row.after_bytes) else 0
+        count, net = moved[entry.delta_bytes > 0], moved[entry.delta_bytes < 0] > 0
     return words.phrase(
         entry.cause,
         entry.label,
         delta=entry.delta_bytes,
-        count=entry.count,
+        count=count,
         elements=entry.elements,
         subject=entry.largest if entry.dominates and entry.cause in _NAMED else "",
+        net=net,
     )
 
+
+_COMES_AND_GOES = frozenset({
+    "quantization-parameters", "duplicate", "constant", "sparse-index", "unmatched", "folded",
+    "optimizer-state", "ema-copy", "unreferenced",
+})  # fmt: skip
+"""Causes of things that only one side has: those that both have were neither added nor dropped."""
 
 _NAMED = frozenset({
     "pickle", "constant", "duplicate", "unmatched", "shape", "storage-slack", "unreferenced",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sizeforensics.attribution import UNREAD
 from sizeforensics.escape import one_line
-from sizeforensics.units import counted, format_bytes, signed_bytes
+from sizeforensics.units import counted, format_bytes, plural, signed_bytes
 
 _NAME_LIMIT = 60
 """Characters of a tensor name or path inside a sentence; tables show it whole."""
@@ -80,12 +80,13 @@ _PHRASES: dict[str, tuple[str, str, str]] = {
 
 
 def phrase(
-    cause: str, label: str, *, delta: int, count: int, elements: int, subject: str
+    cause: str, label: str, *, delta: int, count: int, elements: int, subject: str, net: bool = False
 ) -> str:
     """What one cause did, in plain words with its count and bytes.
 
-    ``subject`` is what most of the bytes belong to, or empty. A change of element type says its
-    elements instead of bytes: that is the sentence people look for.
+    ``count`` is 0 where both sides have all that it counts. ``subject`` is what most of the bytes
+    belong to, or empty; ``net`` whether as much went as to be worth a word. A change of element type
+    says its elements instead of bytes: that is the sentence people look for.
     """
     if cause == "dtype":
         change = f"went {label}" if " -> " in label else "changed their element type"
@@ -96,11 +97,14 @@ def phrase(
     verb = came if delta > 0 else went
     if noun and count == 1:
         verb = verb.replace("were ", "was ", 1).replace("are ", "is ", 1)
-    words = f"{counted(count, noun)} {verb}" if noun else verb
+    if noun and not count:
+        words = f"{plural(noun)} {'grew' if delta > 0 else 'shrank'}"
+    else:
+        words = f"{counted(count, noun)} {verb}" if noun else verb
     whose = one_line(subject, _NAME_LIMIT)
     if whose:
         whose = f", {whose}" if count == 1 else f", mostly {whose}"
-    return f"{words} ({signed_bytes(delta)}{whose})"
+    return f"{words} ({signed_bytes(delta)}{' net' if net else ''}{whose})"
 
 
 def joined(parts: Sequence[str]) -> str:

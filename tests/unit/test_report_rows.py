@@ -89,6 +89,14 @@ HEADLINES = {
         [carried(100), row("unmatched", 0, 200, members=139, subject="x"), row("ema-copy", 5, 0)],
         "b.onnx is 2.86x a.pt: 139 tensors without counterpart were added (+200 B, mostly x).",
     ),
+    "came and went": (
+        [carried(100), row("unmatched", 0, 200, members=2), row("unmatched", 50, 0, members=9)],
+        "b.onnx is 2.00x a.pt: 2 tensors without counterpart were added (+150 B net, mostly unmatched).",
+    ),
+    "there before": (
+        [carried(100), row("unreferenced", 50, 200, members=9)],
+        "b.onnx is 2.00x a.pt: unreferenced entries grew (+150 B, mostly unreferenced).",
+    ),
     "retrained": (
         [carried(60, "inferred"), carried(40, "inferred"), row("container", 5, 5)],
         "a.pt and b.onnx have the same 105 B in every cause, but 2 tensors with other values.",
