@@ -127,7 +127,10 @@ def _core(inventory: Inventory, unit: Unit) -> tuple[int, bytes] | None:
 def _transposed(inventory: Inventory, tensor: Tensor) -> bytes | None:
     """The key of a matrix written column by column."""
     shape = [size for size in tensor.shape if size != 1]
-    if len(shape) != 2 or tensor.elements > MOST_ELEMENTS or numpy_dtype(tensor.dtype.name) is None:
+    # Beside a size of 0 the other one may be more than numpy takes.
+    if len(shape) != 2 or not 0 < tensor.elements <= MOST_ELEMENTS:
+        return None
+    if numpy_dtype(tensor.dtype.name) is None:
         return None
     if tensor.dtype.bits < 8:
         return None

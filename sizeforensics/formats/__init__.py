@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sizeforensics import collector
-from sizeforensics.errors import FormatError, Unrecognized
+from sizeforensics.errors import FormatError, SourceError, Unrecognized
 from sizeforensics.inventory import Inventory
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import FileSource, Source
@@ -25,10 +25,14 @@ HEAD = 1 << 16
 def read(path: str, limits: Limits = DEFAULT_LIMITS, links: str | None = None) -> Inventory:
     """The inventory of the model stored at ``path`` and in the files it names.
 
-    Those files may be symbolic links into the directory ``links``, and into no other. Raises SourceError when it cannot be read, Unrecognized when it is none of the formats this
+    Those files may be symbolic links into the directory ``links``, and into no other. Raises
+    SourceError when it cannot be read or held, Unrecognized when it is none of the formats this
     package reads, and another FormatError when its bytes contradict its format.
     """
-    return read_source(FileSource(path, links), limits)
+    try:
+        return read_source(FileSource(path, links), limits)
+    except MemoryError:
+        raise SourceError(path, "a model whose structure memory holds", "more than there is") from None
 
 
 def read_source(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:

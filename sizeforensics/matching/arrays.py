@@ -25,7 +25,8 @@ def doubles(pairing: Pairing, unit: Unit) -> Doubles | None:
         return None
     if unit.tensor.dtype.kind not in ("float", "bool"):
         return None
-    if unit.tensor.elements > MOST_ELEMENTS:
+    # Beside a size of 0 another one may be more than numpy takes.
+    if not 0 < unit.tensor.elements <= MOST_ELEMENTS:
         return None
     data = packed(pairing.inventories[unit.side], unit.tensor)
     flat = elements(unit.tensor.dtype, data, unit.tensor.elements)

@@ -22,7 +22,8 @@ def recipe(array: Array) -> Recipe | None:
     """
     if array.size < 2 or not (array.dtype.kind in "iufb" or is_float(array)):
         return None
-    found, core = _whole(array)
+    with np.errstate(all="ignore"):  # what is not finite fits nothing
+        found, core = _whole(array)
     if 2 * found.nbytes > array.nbytes:
         return None
     if 1 < core.size < array.size:

@@ -63,9 +63,12 @@ def waves(core: Array) -> Recipe | None:
 def _are_sines(table: Array) -> bool:
     # A few columns refuse nearly everything that is no such table.
     edges = [0, LEAST_COLUMNS, *range(COLUMNS, table.shape[1], COLUMNS), table.shape[1]]
-    return all(
-        first == last or _fit(table[:, first:last]) for first, last in pairwise(edges)
-    )
+    try:
+        return all(
+            first == last or _fit(table[:, first:last]) for first, last in pairwise(edges)
+        )
+    except np.linalg.LinAlgError:  # numbers too large for their squares
+        return False
 
 
 def _fit(table: Array) -> bool:
