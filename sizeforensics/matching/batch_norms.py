@@ -18,9 +18,6 @@ from sizeforensics.matching.casts import as_float
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.units import Unit
 
-EPSILONS = (1e-5, 1e-3, 1e-4, 1e-6, 1e-2, 1e-12)
-"""Tried where the file does not say: torch's default, then Keras' and those of common models."""
-
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 """Unit of roundoff of each float type: half the distance between 1 and the next number."""
 
@@ -68,12 +65,12 @@ class BatchNorm:
     mean: Unit
     variance: Unit
     counter: Unit | None
-    scale: Vector
-    shift: Vector
-    """``beta - scale * mean``."""
-    magnitude: Vector
-    """``|beta| + |scale * mean|``: what cancels in ``shift``, for tolerances."""
-    eps: float
+    gammas: Vector
+    betas: Vector
+    means: Vector
+    variances: Vector
+    eps: float | None
+    """None where the file does not say it."""
 
     @property
     def width(self) -> int:
@@ -84,6 +81,24 @@ class BatchNorm:
     def units(self) -> list[Unit]:
         found = (self.gamma, self.beta, self.mean, self.variance, self.counter)
         return [unit for unit in found if unit is not None]
+
+    def under(self, eps: float) -> Scaling:
+        """What the norm does to each channel under an eps."""
+        with np.errstate(all="ignore"):
+            scale = self.gammas / np.sqrt(self.variances + eps)
+        moved = scale * self.means
+        return Scaling(scale, self.betas - moved, np.abs(self.betas) + np.abs(moved), eps)
+
+
+class Scaling(NamedTuple):
+    """A batch-norm as one product and one sum for each channel."""
+
+    scale: Vector
+    shift: Vector
+    """``beta - scale * mean``."""
+    magnitude: Vector
+    """``|beta| + |scale * mean|``: what cancels in ``shift``, for tolerances."""
+    eps: float
 
 
 class Parts(NamedTuple):
@@ -103,10 +118,8 @@ def batch_norms(vectors: Vectors, side: int) -> Iterator[BatchNorm]:
     seen: set[tuple[int | None, ...]] = set()
     for parts in _all_parts(vectors.pairing.inventories[side]):
         needed = {index for index in parts[:5] if index is not None}
-        if parts[:4] in seen or not needed <= free.keys():
-            continue
-        for eps in EPSILONS if parts.eps is None else (parts.eps,):
-            norm = _batch_norm(vectors, free, parts, eps)
+        if parts[:4] not in seen and needed <= free.keys():
+            norm = _batch_norm(vectors, free, parts)
             if norm is not None:
                 seen.add(parts[:4])
                 yield norm
@@ -152,7 +165,7 @@ def _parts_in_order(inventory: Inventory) -> Iterator[Parts]:
     """Vectors of one length in a row, as a state dict lists a batch-norm, or one sorted by name.
 
     A counter follows the variance, or in sorted order the shift; safetensors files hold the counters
-    of all batch-norms elsewhere.
+    of all batch-norms elsewhere. Two vectors alone, or with a counter, have neither scale nor shift.
     """
     tensors = inventory.tensors
     counters = {
@@ -170,33 +183,32 @@ def _parts_in_order(inventory: Inventory) -> Iterator[Parts]:
             yield Parts(one, two, three, four, four + 1 if four + 1 in counters else None, None)
             yield Parts(four, one, two, three, one + 1 if one + 1 in counters else None, None)
         if two + 1 in counters:
-            # Without scale and shift (affine=False).
             yield Parts(None, None, one, two, two + 1, None)
+        elif counters and not any(tensors[index].shape == shape for index in _beside(others, at)):
+            yield Parts(None, None, one, two, None, None)
 
 
-def _batch_norm(
-    vectors: Vectors, free: Mapping[int, Unit], parts: Parts, eps: float
-) -> BatchNorm | None:
+def _beside(others: list[int], at: int) -> list[int]:
+    """What is in front of the two tensors that start at a place, and what is behind them."""
+    return [*others[max(at - 1, 0) : at], *others[at + 2 : at + 3]]
+
+
+def _batch_norm(vectors: Vectors, free: Mapping[int, Unit], parts: Parts) -> BatchNorm | None:
     gamma, beta, counter = (
         None if index is None else free[index] for index in (parts.gamma, parts.beta, parts.counter)
     )
     mean, variance = free[parts.mean], free[parts.variance]
-    mu, var = vectors.value(mean), vectors.value(variance)
-    if mu is None or var is None or np.any(var < 0):
+    means, variances = vectors.value(mean), vectors.value(variance)
+    if means is None or variances is None or not np.all(variances >= 0):
         return None
-    numerator = np.ones_like(mu) if gamma is None else vectors.value(gamma)
-    offset = np.zeros_like(mu) if beta is None else vectors.value(beta)
-    if numerator is None or offset is None:
+    gammas = np.ones_like(means) if gamma is None else vectors.value(gamma)
+    betas = np.zeros_like(means) if beta is None else vectors.value(beta)
+    if gammas is None or betas is None:
         return None
-    if not mu.shape == var.shape == numerator.shape == offset.shape:
-        return None
-    with np.errstate(all="ignore"):
-        scale = numerator / np.sqrt(var + eps)
-    if not np.all(np.isfinite(scale)):
+    if not means.shape == variances.shape == gammas.shape == betas.shape:
         return None
     return BatchNorm(
-        gamma, beta, mean, variance, counter, scale, offset - scale * mu,
-        np.abs(offset) + np.abs(scale * mu), eps,
+        gamma, beta, mean, variance, counter, gammas, betas, means, variances, parts.eps
     )
 
 

@@ -22,22 +22,31 @@ import numpy as np
 from sizeforensics.matching.batch_norms import (
     ROUNDOFF,
     BatchNorm,
+    Scaling,
     Vector,
     Vectors,
     array_of,
     batch_norms,
 )
+from sizeforensics.matching.epsilons import scaling_of
 from sizeforensics.matching.norms import Norm, Norms
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.scaling import ROUNDINGS, Scaled, scalable, scaled_weights
 from sizeforensics.matching.units import Unit
 
 
+class _Folding(NamedTuple):
+    """A batch-norm, and what it does to the channels of a weight."""
+
+    norm: BatchNorm
+    scaling: Scaling
+
+
 class _Fold(NamedTuple):
     """A weight that is another one scaled, and the norm that scaled it; None where none did."""
 
     scaled: Scaled
-    norm: BatchNorm | Norm | None
+    norm: _Folding | Norm | None
 
 
 def match_folded(pairing: Pairing) -> None:
@@ -64,11 +73,12 @@ def match_folded(pairing: Pairing) -> None:
     for scaled, norm in sorted(found, key=lambda fold: fold.norm is None):
         if not (pairing.is_free(scaled.source) and pairing.is_free(scaled.target)):
             continue
-        if isinstance(norm, BatchNorm):
-            if pairing.is_free(norm.mean) and pairing.is_free(norm.variance):
+        if isinstance(norm, _Folding):
+            batch_norm = norm.norm
+            if pairing.is_free(batch_norm.mean) and pairing.is_free(batch_norm.variance):
                 _place(vectors, scaled, norm)
-                if norm.counter is None:
-                    bare.append((norm.mean, scaled.target))
+                if batch_norm.counter is None:
+                    bare.append((batch_norm.mean, scaled.target))
         elif norm is not None:
             if all(map(pairing.is_free, norm.absorbed)):
                 words = f"{norm.words} applied{_cast_words(scaled)}"
@@ -128,7 +138,7 @@ class _Holder:
             found = _find_norm(scaled, rivals)
             norm = found if found is not None else self._others.find(scaled)
             if found is not None:
-                rivals.remove(found)
+                rivals.remove(found.norm)
             if norm is not None:
                 settled |= {(unit.side, unit.index) for unit in (scaled.source, scaled.target)}
             if norm is not None or scaled.plain:
@@ -141,28 +151,32 @@ def _closeness(fold: _Fold) -> tuple[float, bytes, bytes]:
     return scaled.error, scaled.source.digest or b"", scaled.target.digest or b""
 
 
-def _place(vectors: Vectors, scaled: Scaled, norm: BatchNorm) -> None:
+def _place(vectors: Vectors, scaled: Scaled, folding: _Folding) -> None:
     """Match the weight and the bias that the fold made; the rest of the batch-norm is absorbed."""
-    pairing = vectors.pairing
+    pairing, norm = vectors.pairing, folding.norm
     name = norm.mean.tensor.name.rpartition(".")[0] or norm.mean.tensor.name
     words = (
-        f"batch-norm {name} (eps {norm.eps:g}) folded into axis {scaled.axis}"
+        f"batch-norm {name} (eps {folding.scaling.eps:g}) folded into axis {scaled.axis}"
         f"{_cast_words(scaled)}"
     )
     pairing.pair(scaled.source, scaled.target, pairing.computed, words, scaled.error)
-    found = _find_bias(vectors, scaled, norm)
+    found = _find_bias(vectors, scaled, folding)
     if found is not None:
         bias, own, error = found
         # A batch-norm without shift leaves its mean in the bias.
         counterpart = own or norm.beta or norm.mean
         if pairing.is_free(counterpart):
             words = f"bias recomputed from batch-norm {name}"
-            pairing.pair(counterpart, bias, pairing.computed, words, error)
+            # One made by a batch-norm in front has as many elements as the layer has outputs.
+            sizes = counterpart.tensor.elements, bias.tensor.elements
+            shared = None if sizes[0] == sizes[1] else min(sizes)
+            pairing.pair(counterpart, bias, pairing.computed, words, error, elements=shared)
+    words = f"batch-norm {name} folded into the weight"
     for unit in norm.units:
         if pairing.is_free(unit):
-            pairing.fold(
-                unit, scaled.target, f"batch-norm {name} folded into the weight", pairing.computed
-            )
+            # The weight proves the scale; where mean and shift went, the bias alone can tell.
+            known = found is not None or unit not in (norm.mean, norm.beta)
+            pairing.fold(unit, scaled.target, words, pairing.computed if known else "inferred")
 
 
 def _cast_words(scaled: Scaled) -> str:
@@ -170,19 +184,13 @@ def _cast_words(scaled: Scaled) -> str:
     return "" if names[0] == names[1] else f", cast {names[0]} -> {names[1]}"
 
 
-def _find_norm(scaled: Scaled, norms: list[BatchNorm]) -> BatchNorm | None:
+def _find_norm(scaled: Scaled, norms: list[BatchNorm]) -> _Folding | None:
     """The batch-norm whose scale is the factor of every channel; the closest if several are."""
-    tolerance = 2 * ROUNDINGS * ROUNDOFF[scaled.target.tensor.dtype.name]
-    best: tuple[float, BatchNorm] | None = None
+    best: tuple[float, _Folding] | None = None
     for norm in norms:
-        # One channel refuses nearly every other batch-norm of the same width.
-        if abs(norm.scale[0] - scaled.factors[0]) > tolerance * abs(norm.scale[0]):
-            continue
-        scale = scaled.of_channels(norm.scale)
-        errors = np.abs(scale - scaled.factors)
-        worst = float(np.max(errors))
-        if np.all(errors <= tolerance * np.abs(scale)) and (best is None or worst < best[0]):
-            best = worst, norm
+        found = scaling_of(norm, scaled)
+        if found is not None and (best is None or found[1] < best[0]):
+            best = found[1], _Folding(norm, found[0])
     return best[1] if best else None
 
 
@@ -190,12 +198,12 @@ def _find_norm(scaled: Scaled, norms: list[BatchNorm]) -> BatchNorm | None:
 
 
 def _find_bias(
-    vectors: Vectors, scaled: Scaled, norm: BatchNorm
+    vectors: Vectors, scaled: Scaled, folding: _Folding
 ) -> tuple[Unit, Unit | None, float] | None:
     """(new bias, the layer's own bias if it had one, largest difference)."""
     tolerance = 4 * ROUNDINGS * ROUNDOFF[scaled.target.tensor.dtype.name]
-    absorbed = {unit.index for unit in norm.units}
-    for width, base, spread, factor in _bias_terms(vectors, scaled, norm):
+    absorbed = {unit.index for unit in folding.norm.units}
+    for width, base, spread, factor in _bias_terms(vectors, scaled, folding.scaling):
         owns: list[tuple[Unit | None, Vector]] = [(None, np.zeros_like(base))]
         owns += [
             (unit, value)
@@ -218,14 +226,14 @@ def _find_bias(
 
 
 def _bias_terms(
-    vectors: Vectors, scaled: Scaled, norm: BatchNorm
+    vectors: Vectors, scaled: Scaled, norm: Scaling
 ) -> Iterator[tuple[int, Vector, Vector, Vector]]:
     """(channels, bias without the layer's own, what cancels in it, factor of the layer's own bias).
 
     Which axis of a weight is the output differs between convolutions and transposed ones, so the
     scale alone does not say whether the batch-norm was behind the layer or in front of it.
     """
-    yield norm.width, norm.shift, norm.magnitude, norm.scale
+    yield scaled.channels, norm.shift, norm.magnitude, norm.scale
     if scaled.source.excerpt is not None:
         return  # sums over the weight are beyond a few of its elements
     weight = array_of(vectors.pairing.inventories[scaled.source.side], scaled.source)

@@ -47,6 +47,11 @@ CANDIDATES = 32
 LIKELY = 4
 """Weights of like name that are compared besides, along every axis and in every layout."""
 
+SMALLEST_NORMAL = {
+    "float64": 2.0**-1022, "float32": 2.0**-126, "bfloat16": 2.0**-126, "float16": 2.0**-14,
+}  # fmt: skip
+"""Below it a float type rounds to a fixed step, not to a share of the number."""
+
 PREFIX = 64
 """Elements of the first row in which peaks are looked for."""
 
@@ -61,6 +66,9 @@ class Scaled(NamedTuple):
     target: Unit
     axis: int
     factors: Vector
+    slack: Vector
+    """How far each factor may be off because its channel is too small for the target's type:
+    infinite in a channel of zeros, which any factor leaves alone."""
     plain: bool
     """Whether the factors stand on their own: exact to one rounding, and mostly not one."""
     error: float
@@ -191,7 +199,7 @@ def _unlike(target: Unit) -> Callable[[Unit], tuple[int, int]]:
 
 def _factors(
     wholes: _Wholes, source: Unit, target: Unit, layout: Layout
-) -> tuple[Vector, bool, float] | None:
+) -> tuple[Vector, Vector, bool, float] | None:
     """``Scaled`` from ``factors`` to ``error``; None unless every channel has a factor."""
     if source.excerpt is not None:
         return _kept_factors(wholes, source, target, layout)
@@ -202,33 +210,36 @@ def _factors(
     )
     channels = source.tensor.shape[layout.axis] * layout.groups
     length = source.tensor.elements // channels
-    roundoff = ROUNDOFF[target.tensor.dtype.name]
+    type_name = target.tensor.dtype.name
 
     factors: list[Vector] = []
+    slack: list[Vector] = []
     worst = most_roundings = 0.0
     # The first channel alone refuses nearly every wrong candidate.
     step = max(BLOCK_ELEMENTS // length, 1)
     edges = [0, *range(1, channels, step), channels]
     for first, last in pairwise(edges):
-        found = _row_factors(ours(first, last), theirs(first, last), roundoff)
+        found = _row_factors(ours(first, last), theirs(first, last), type_name)
         if found is None:
             return None
         factors.append(found[0])
-        most_roundings = max(most_roundings, found[1])
-        worst = max(worst, found[2])
+        slack.append(found[1])
+        most_roundings = max(most_roundings, found[2])
+        worst = max(worst, found[3])
     every = np.concatenate(factors)
     # One element per channel has a factor whatever it is: there only a batch-norm is a reason.
-    return every, length > 1 and _stand_alone(every, most_roundings, roundoff), worst
+    plain = length > 1 and _stand_alone(every, most_roundings, type_name)
+    return every, np.concatenate(slack), plain, worst
 
 
-def _stand_alone(factors: Vector, roundings: float, roundoff: float) -> bool:
-    away = np.abs(factors - 1) > FAR * roundoff
+def _stand_alone(factors: Vector, roundings: float, type_name: str) -> bool:
+    away = np.abs(factors - 1) > FAR * ROUNDOFF[type_name]
     return bool(roundings <= PLAIN_ROUNDINGS and 2 * np.count_nonzero(away) > len(factors))
 
 
 def _kept_factors(
     wholes: _Wholes, source: Unit, target: Unit, layout: Layout
-) -> tuple[Vector, bool, float] | None:
+) -> tuple[Vector, Vector, bool, float] | None:
     """``_factors`` of the channels that two excerpts keep."""
     if layout.groups > 1:
         return None
@@ -241,12 +252,13 @@ def _kept_factors(
         np.ascontiguousarray(np.moveaxis(grid, at, 0)).reshape(grid.shape[at], -1)
         for grid in (turned, theirs)
     )
-    roundoff = ROUNDOFF[target.tensor.dtype.name]
-    found = _row_factors(rows, wanted, roundoff)
+    type_name = target.tensor.dtype.name
+    found = _row_factors(rows, wanted, type_name)
     if found is None:
         return None
-    factors, roundings, worst = found
-    return factors, rows.shape[1] > 1 and _stand_alone(factors, roundings, roundoff), worst
+    factors, slack, roundings, worst = found
+    plain = rows.shape[1] > 1 and _stand_alone(factors, roundings, type_name)
+    return factors, slack, plain, worst
 
 
 def _kept(source: Unit, layout: Layout) -> Integers | None:
@@ -311,9 +323,10 @@ def read_floats(inventory: Inventory, unit: Unit, first: int, last: int) -> Arra
 
 
 def _row_factors(
-    rows: Array, wanted: Array, roundoff: float
-) -> tuple[Vector, float, float] | None:
-    """Factors, the largest error in units of roundoff, and in absolute terms."""
+    rows: Array, wanted: Array, type_name: str
+) -> tuple[Vector, Vector, float, float] | None:
+    """Factors and their slack, the largest error in units of roundoff, and in absolute terms."""
+    roundoff, smallest = ROUNDOFF[type_name], SMALLEST_NORMAL[type_name]
     at = np.abs(rows).argmax(axis=1)[:, None]
     peaks = np.take_along_axis(rows, at, axis=1).astype(np.float64)
     with np.errstate(all="ignore"):
@@ -326,9 +339,10 @@ def _row_factors(
         # Next to its channel's peak an element may lose all but the last bits.
         floor = (np.abs(peaks * factors) * 2.0**-10).astype(wanted.dtype)
         size = np.abs(wanted)
-        size += np.maximum(floor, np.finfo(size.dtype).tiny)  # of a channel of zeros too
+        size += np.maximum(floor, smallest, dtype=size.dtype)  # of a channel of zeros too
         error /= size
         roundings = float(error.max()) / roundoff
+        slack = ROUNDINGS * roundoff * smallest / np.abs(peaks)
     if not roundings <= ROUNDINGS or not np.all(np.isfinite(factors)):
         return None
-    return factors[:, 0], roundings, worst
+    return factors[:, 0], slack[:, 0], roundings, worst

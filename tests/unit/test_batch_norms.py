@@ -28,10 +28,12 @@ def found(inventory):
 
 
 def test_scale_and_shift():
-    norm = next(norm for norm in found(artifact(VECTORS)) if norm.eps == 1e-5)
+    norm = next(iter(found(artifact(VECTORS))))
+    assert norm.eps is None
     scale = np.array([1, 2, 3, 4, 5]) / np.sqrt(np.array([1, 4, 9, 16, 25]) + 1e-5)
-    np.testing.assert_allclose(norm.scale, scale, rtol=1e-12)
-    np.testing.assert_allclose(norm.shift, VECTORS["beta"] - scale * VECTORS["mean"], rtol=1e-12)
+    scaling = norm.under(1e-5)
+    np.testing.assert_allclose(scaling.scale, scale, rtol=1e-12)
+    np.testing.assert_allclose(scaling.shift, VECTORS["beta"] - scale * VECTORS["mean"], rtol=1e-12)
     assert [unit.tensor.name for unit in norm.units] == ["gamma", "beta", "mean", "var"]
 
 
@@ -50,12 +52,12 @@ def test_the_counter_behind_four_vectors_belongs_to_them():
 def test_parts_that_are_sorted_by_name(order, counter):
     arrays = VECTORS | {"tracked": np.array(3, dtype=np.int64)}
     norms = found(artifact({name: arrays[name] for name in order}))
-    (norm,) = [
-        norm for norm in norms if norm.eps == 1e-5 and norm.variance.tensor.name == "var"
-    ]  # fmt: skip
+    (norm,) = [norm for norm in norms if norm.variance.tensor.name == "var"]
     expected = ["gamma", "beta", "mean", "var", *["tracked"] * counter]
     assert [unit.tensor.name for unit in norm.units] == expected
-    np.testing.assert_allclose(norm.scale, VECTORS["gamma"] / np.sqrt(VECTORS["var"] + 1e-5))
+    np.testing.assert_allclose(
+        norm.under(1e-5).scale, VECTORS["gamma"] / np.sqrt(VECTORS["var"] + 1e-5)
+    )
 
 
 @pytest.mark.parametrize("missing", [("weight",), ("bias",), ("weight", "bias")])
@@ -67,8 +69,8 @@ def test_a_batch_norm_without_scale_or_shift(missing):
     gamma = 1 if "weight" in missing else VECTORS["gamma"].astype(np.float64)
     beta = 0 if "bias" in missing else VECTORS["beta"]
     scale = gamma / np.sqrt(VECTORS["var"] + 0.5)
-    np.testing.assert_allclose(norm.scale, scale)
-    np.testing.assert_allclose(norm.shift, beta - scale * VECTORS["mean"])
+    np.testing.assert_allclose(norm.under(0.5).scale, scale)
+    np.testing.assert_allclose(norm.under(0.5).shift, beta - scale * VECTORS["mean"])
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,8 @@ def test_in_front_of_a_layer(shape, axis, has_bias):
     causes = tensor_causes(found)
     # Where the layer had no bias the batch-norm's, of another length, became one.
     assert causes["folded"][0] == (4 if has_bias else 3) * 4 * IN + 8
-    assert not {"unmatched", "constant", "duplicate"} & set(causes)
+    assert causes.get("shape") == (None if has_bias else (0, 4 * (OUT - IN)))
+    assert set(causes) <= {"carried", "folded", "shape"}
     assert {row.evidence for row in found.rows if row.cause != "container"} == {"proved"}
 
 
@@ -147,12 +148,67 @@ def test_an_epsilon_the_file_does_not_say_is_found(eps):
     assert any(f"eps {eps:g}" in found.how for found in matching.matches)
 
 
-def test_an_unusual_epsilon_is_taken_from_the_module_alone():
+@pytest.mark.parametrize("eps", [0.0123, 7e-4, 0.00246, 3e-2])
+@pytest.mark.parametrize("says", [False, True])
+@pytest.mark.parametrize("layer", ["conv", "depthwise", "conv transposed", "linear"])
+def test_an_unusual_epsilon_is_that_of_the_module_or_the_one_all_channels_allow(layer, says, eps):
+    shape, axis = LAYERS[layer]
+    weight, vectors = random(8, *shape), norm(OUT)
+    before = artifact({"conv.weight": weight, **vectors}, modules=[module(eps)] if says else [])
+    matching = match(before, artifact(behind(weight, axis, vectors, eps)))
+    assert len(matching.folds) == 4
+    assert any(f"(eps {eps:g})" in found.how for found in matching.matches)
+
+
+def test_an_epsilon_above_all_sense_is_not_found():
     weight, vectors = random(8, OUT, IN, 3, 3), norm(OUT)
-    before = {"conv.weight": weight, **vectors}
-    after = artifact(behind(weight, 0, vectors, 0.0123))
-    assert len(match(artifact(before, modules=[module(0.0123)]), after).folds) == 4
-    assert match(artifact(before), after).folds == ()
+    after = artifact(behind(weight, 0, vectors, 0.5))
+    assert match(artifact({"conv.weight": weight, **vectors}), after).folds == ()
+
+
+def test_one_factor_for_all_channels_is_not_the_work_of_a_norm_that_was_never_trained():
+    weight, vectors = random(8, OUT, IN, 3, 3), norm(OUT)
+    vectors |= {"bn.weight": np.ones(OUT, np.float32), "bn.running_var": np.ones(OUT, np.float32)}
+    matching = match(
+        artifact({"conv.weight": weight, **vectors}), artifact({"w": weight * np.float32(0.97)})
+    )
+    assert matching.folds == ()
+    assert [found.how for found in matching.matches] == ["scaled per channel of axis 0"]
+
+
+@pytest.mark.parametrize("layer", ["conv", "conv transposed", "linear"])
+def test_a_channel_of_zeros_says_nothing_of_its_scale(layer):
+    shape, axis = LAYERS[layer]
+    weight, vectors = random(8, *shape), norm(OUT)
+    np.moveaxis(weight, axis, 0)[[0, 3]] = 0
+    before = artifact({"conv.weight": weight, **vectors})
+    after = behind(weight, axis, vectors, 1e-3)
+    assert len(match(before, artifact(after)).folds) == 4
+    np.moveaxis(after["w"], axis, 0)[1] = 0  # cleared after the fold: that is no fold
+    assert match(before, artifact(after)).folds == ()
+
+
+def test_channels_that_are_subnormal_in_half_precision_are_folds_still():
+    weight, vectors = random(8, OUT, IN, 3, 3), norm(OUT)
+    vectors["bn.weight"][:3] = [1e-4, 3e-7, 1e-12]
+    before = artifact({"conv.weight": weight, **vectors})
+    folded = behind(weight, 0, vectors, 1e-5)
+    assert len(match(before, artifact(as_type(folded, "float16"))).folds) == 4
+    folded["w"][0] *= np.float32(1.1)
+    assert match(before, artifact(as_type(folded, "float16"))).folds == ()
+
+
+def test_a_batch_norm_without_scale_and_shift_whose_counter_is_stored_elsewhere():
+    weight, own, vectors = random(8, OUT, IN, 3, 3), random(9, OUT), norm(OUT)
+    vectors |= {"bn.weight": np.ones(OUT, np.float32), "bn.bias": np.zeros(OUT, np.float32)}
+    stored = ("bn.num_batches_tracked", "conv.bias", "conv.weight", "bn.running_mean", "bn.running_var")
+    arrays = vectors | {"conv.bias": own, "conv.weight": weight}
+    matching = match(
+        artifact({name: arrays[name] for name in stored}),
+        artifact(behind(weight, 0, vectors, 1e-5, own)),
+    )
+    assert len(matching.folds) == 3
+    assert {found.evidence for found in matching.matches} == {"proved"}
 
 
 def test_the_wrong_epsilon_of_a_module_proves_nothing():
@@ -181,6 +237,21 @@ def test_one_changed_element_proves_nothing(element):
     matching = match(artifact({"conv.weight": weight, **vectors}), artifact(after))
     assert matching.folds == ()
     assert [found for found in matching.matches if found.evidence == "proved"] == []
+
+
+def test_without_the_bias_that_they_make_mean_and_shift_are_inferred():
+    weight, vectors = random(10, OUT, IN, 3, 3), norm(OUT)
+    after = behind(weight, 0, vectors, 1e-5)
+    after["b"] += np.float32(0.01)
+    before = artifact({"conv.weight": weight, **vectors})
+    folds = {
+        before.tensors[fold.tensor].name: fold.evidence
+        for fold in match(before, artifact(after)).folds
+    }
+    assert folds == {
+        "bn.weight": "proved", "bn.bias": "inferred", "bn.running_mean": "inferred",
+        "bn.running_var": "proved", "bn.num_batches_tracked": "proved",
+    }  # fmt: skip
 
 
 def test_one_channel_of_another_scale_is_not_the_batch_norm():
