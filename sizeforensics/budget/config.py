@@ -124,7 +124,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{where}: cannot read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: at {error.start:#x}: expected UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a ValueError also for numbers of 5,000 digits
         raise InputError(f"{where}: expected TOML: {error}") from None
 
 

@@ -118,20 +118,20 @@ _NUMBERS = {
 }  # fmt: skip
 _ONNX: dict[str, tuple[str, bytes, str]] = {
     "negative dimension": (FLAG, onnx_tensor((-4,)), "dimension"),
-    "overflowing dimensions": (FLAG, onnx_tensor((1 << 62, 1 << 62)), ""),
+    "overflowing dimensions": (FLAG, onnx_tensor((1 << 62, 1 << 62)), "elements of float32 that its shape says"),
     "200,000 dimensions": (REFUSE, onnx_tensor((1,) * 200_000), "tensor rank"),
     "unknown data type": (FLAG, onnx_tensor(kind=99), "type"),
-    "payload longer than its shape": (FLAG, onnx_tensor((2,)), ""),
-    "payload shorter than its shape": (FLAG, onnx_tensor((8,)), ""),
+    "payload longer than its shape": (FLAG, onnx_tensor((2,)), "stores 16 bytes, which are not the 2 elements"),
+    "payload shorter than its shape": (FLAG, onnx_tensor((8,)), "stores 16 bytes, which are not the 8 elements"),
 }
-_WIRE: dict[str, tuple[str, bytes]] = {
-    "overlong varint": (REFUSE, b"\x08" + b"\xff" * 11 + b"\1"),
-    "length past the end": (REFUSE, b"\x3a" + varint(1 << 40)),
-    "field 0": (REFUSE, b"\x00\1"),
-    "wire type 7": (REFUSE, b"\x0f\1"),
-    "stray group": (REFUSE, b"\x0b\1"),
-    "unknown field": (FLAG, field(1000, b"x" * 20)),
-    "graph twice": (FLAG, field(7, graph(onnx_tensor(name="v")))),
+_WIRE: dict[str, tuple[str, bytes, str]] = {
+    "overlong varint": (REFUSE, b"\x08" + b"\xff" * 11 + b"\1", "more than 64 bits"),
+    "length past the end": (REFUSE, b"\x3a" + varint(1 << 40), "the end of the file"),
+    "field 0": (REFUSE, b"\x00\1", "a protobuf field number"),
+    "wire type 7": (REFUSE, b"\x0f\1", "undefined"),
+    "stray group": (REFUSE, b"\x0b\1", "start group"),
+    "unknown field": (FLAG, field(1000, b"x" * 20), "unknown field 1000"),
+    "graph twice": (FLAG, field(7, graph(onnx_tensor(name="v"))), "2 graph fields"),
 }
 _TYPED = onnx_tensor(raw=None, more=field(4, PAYLOAD[:8]) + b"".join(
     varint(4 << 3 | 5) + PAYLOAD[at : at + 4] for at in (8, 12)))
@@ -255,8 +255,8 @@ CASES = [
       for kind, (outcome, value, says) in _ONNX.items()),
     Case("subgraphs: 30 deep", ACCEPT, lambda: nested(30)),
     Case("subgraphs: 3,000 deep", REFUSE, lambda: nested(3000), "protobuf nesting"),
-    *(Case(f"wire: {kind}", outcome, lambda tail=tail: model() + tail)  # type: ignore[misc]
-      for kind, (outcome, tail) in _WIRE.items()),
+    *(Case(f"wire: {kind}", outcome, lambda tail=tail: model() + tail, says)  # type: ignore[misc]
+      for kind, (outcome, tail, says) in _WIRE.items()),
     Case("wire: packed and unpacked mixed", FLAG, lambda: model(graph(_TYPED)), "packed"),
     Case("nodes: three million of two bytes", ACCEPT,
          lambda: model(b"\x0a\0" * 3_000_000 + graph(onnx_tensor())), why="below the limit of nodes, in bounded memory"),

@@ -122,7 +122,7 @@ def canary(folder: Path, data: bytes) -> str:
 
 CASES = [
     *(Case(f"callables: {kind}", FLAG, lambda folder, value=value: canary(folder, beside(value, 4)),  # type: ignore[misc]
-           "never called" if kind != "EXT1" else "", files=True) for kind, value in ACTS.items()),
+           "never called" if kind != "EXT1" else "extension code 1", files=True) for kind, value in ACTS.items()),
     Case("callables: a class of a module beside the file", ACCEPT, lambda folder: canary(folder, beside(CANARY + b"(t\x81}b")),
          why="classes of other packages are what whole modules consist of; nothing imports them", files=True),
     Case("laughs: through the memo", ACCEPT, lambda: beside(laughs("memo")),

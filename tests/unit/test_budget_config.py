@@ -130,6 +130,7 @@ def test_a_misspelt_table_of_a_shared_file_is_pointed_out(folder):
         ),
         ("[budgets.a\n", "expected TOML"),
         ("a = " + "[" * 10_000, "expected TOML"),
+        ("a = " + "9" * 5_000, "expected TOML"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_place(folder, text, said):
