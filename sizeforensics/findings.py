@@ -18,6 +18,9 @@ from sizeforensics.views import Coverage
 _BY_USE = ("optimizer-state", "ema-copy", "unreferenced")
 _BY_ROLE = {DEBUG_INFO: "debug-info", VALUE_INFO: "value-info", UNCLAIMED: "unreferenced"}
 
+_TENSOR_FRAMING = 16
+"""Bytes, at least, of a TensorProto in an attribute beside its elements: tags, lengths, type, shape."""
+
 
 class Waste(NamedTuple):
     """The bytes that could go of one subject; ``label`` as a row of a ledger has it."""
@@ -68,14 +71,16 @@ def find(
                         f"{unit.tensor.name} as {narrower.name}", saved, f"{narrower.name} -> {wide}"
                     ))
     strings = {tensor.name for tensor in inventory.tensors if tensor.dtype.name == "string"}
-    for storage, slack in zip(inventory.storages, coverage.slack.tolist(), strict=True):
+    constants = {tensor.storage for tensor in inventory.tensors if tensor.use == "constant"}
+    for at, (storage, slack) in enumerate(zip(inventory.storages, coverage.slack.tolist(), strict=True)):
         if slack:
             waste["storage-slack"].append(Waste(storage.name, min(slack, storage.stored_bytes)))
         elif storage.encoding == "typed" and storage.stored_bytes > storage.nbytes:
-            # Strings have no other encoding.
-            if storage.name in strings:
+            saved = storage.stored_bytes - storage.nbytes
+            # Strings have no other encoding; a short list in an attribute is shorter than a tensor.
+            if storage.name in strings or (at in constants and saved <= _TENSOR_FRAMING):
                 continue
-            waste["encoding"].append(Waste(storage.name, storage.stored_bytes - storage.nbytes))
+            waste["encoding"].append(Waste(storage.name, saved))
     for (role, subject), (nbytes, _) in inventory.bytes_by_subject().items():
         if role in _BY_ROLE:
             waste[_BY_ROLE[role]].append(Waste(subject, nbytes))

@@ -70,6 +70,9 @@ def tensors_of_nodes(nodes: list[onnx.NodeProto], directory: str) -> Iterator[De
     for node in nodes:
         for attribute in node.attribute:
             label = attribute_label(node, attribute)
+            value = helper.get_attribute_value(attribute) if attribute.type else None
+            if node.op_type == "Constant" and attribute.name in PLAIN and value not in (None, []):
+                yield plain(label, attribute)
             if attribute.HasField("t"):
                 yield described(label, attribute.t, directory)
             if attribute.HasField("sparse_tensor"):
@@ -79,6 +82,23 @@ def tensors_of_nodes(nodes: list[onnx.NodeProto], directory: str) -> Iterator[De
                 yield described(name, tensor, directory)
             for graph in graphs_of(attribute):
                 yield from tensors_of_graph(graph, directory)
+
+
+PLAIN = {
+    "value_float": "float32", "value_floats": "float32", "value_int": "int64", "value_ints": "int64",
+    "value_string": "string", "value_strings": "string",
+}  # fmt: skip
+
+
+def plain(label: str, attribute: onnx.AttributeProto) -> Described:
+    """The tensor that an attribute of a Constant is, as the operator's documentation says."""
+    value, dtype = helper.get_attribute_value(attribute), PLAIN[attribute.name]
+    if dtype == "string":
+        texts = value if isinstance(value, list) else [value]
+        data = b"".join(texts)
+    else:
+        data = np.array(value, dtype).tobytes()
+    return label, dtype, (len(value),) if attribute.name.endswith("s") else (), data
 
 
 def graphs_of(attribute: onnx.AttributeProto) -> list[onnx.GraphProto]:
@@ -308,6 +328,12 @@ def test_subgraphs_functions_sparse_and_training_agree() -> None:
     assert scopes["of_training"] == "training_info[0].algorithm"
 
 
+VALUES = {
+    "value_float": 1.5, "value_floats": [-0.0, 2.0, 3.25], "value_int": -7, "value_ints": [1, -1, 1 << 40],
+    "value_string": b"one", "value_strings": [b"", b"two", b"\xff"],
+}  # fmt: skip
+
+
 def everything() -> onnx.ModelProto:
     """One model with every place where a tensor, a graph or a doc_string can be."""
     small = numpy_helper.from_array(np.arange(3, dtype=np.float32), "c")
@@ -326,6 +352,7 @@ def everything() -> onnx.ModelProto:
     nodes = [
         helper.make_node("If", ["cond"], ["y"], name="branch", then_branch=inner, else_branch=other),
         helper.make_node("Constant", [], ["k"], name="k", sparse_value=sparse_tensor),
+        *(helper.make_node("Constant", [], [name], **{name: value}) for name, value in VALUES.items()),
         helper.make_node("Many", ["k", ""], ["z"], "many", domain="local", list=[small, small]),
         helper.make_node("Twice", ["z"], ["zz"], "call", domain="local", doc_string="a node"),
     ]

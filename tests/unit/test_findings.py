@@ -63,6 +63,12 @@ def test_typed_fields_that_cost_more_than_raw_bytes():
     assert waste(inventory) == {"encoding": (204, ("w",))}
 
 
+@pytest.mark.parametrize("extra, found", [(16, {}), (17, {"encoding": (17, ("w",))})])
+def test_a_list_in_an_attribute_is_waste_only_where_a_tensor_is_shorter(extra, found):
+    piece = Piece("w", W, stored_bytes=len(W.tobytes()) + extra, encoding="typed")
+    assert waste(assemble([piece], [view("w", W, 0, use="constant")])) == found
+
+
 def test_deflated_waste_counts_what_is_in_the_file():
     pieces = [Piece("a", W), Piece("x", V, stored_bytes=60, encoding="deflate")]
     tensors = [view("a", W, 0), view("x", V, 1, use="optimizer-state")]

@@ -178,6 +178,92 @@ def test_unpacked_elements_are_stored_with_their_tags(mixed: bool) -> None:
     assert (storage.stored_bytes, storage.encoding) == (17 if mixed else 20, "typed")
 
 
+# -- constants in plain attributes
+
+
+def constant(*attributes: bytes) -> Inventory:
+    """A model with one Constant node that writes ``c``."""
+    node = helper.make_node("Constant", [], ["c"]).SerializeToString()
+    return read(field(7, field(1, node + b"".join(field(5, each) for each in attributes))))
+
+
+FLOATS = np.array([1.5, -2.0, 3.25], "<f4")
+
+
+@pytest.mark.parametrize(
+    "fields, stored, encoding",
+    [
+        (field(7, FLOATS.tobytes()), 12, "raw"),
+        (b"".join(b"\x3d" + each.tobytes() for each in FLOATS), 15, "typed"),
+        (b"\x3d" + FLOATS[:1].tobytes() + field(7, FLOATS[1:].tobytes()), 13, "typed"),
+    ],
+    ids=["packed", "one by one", "both"],
+)
+def test_floats_in_an_attribute_are_a_tensor_whose_elements_are_tensor_data(
+    fields: bytes, stored: int, encoding: str
+) -> None:
+    inventory = constant(field(1, b"value_floats") + fields)
+    (storage,) = inventory.storages
+    assert [(t.name, t.dtype.name, t.shape, t.use) for t in inventory.tensors] == [
+        ("c", "float32", (3,), "constant")
+    ]
+    assert storage.payload is not None
+    assert storage.payload.read(0, 12) == FLOATS.tobytes()
+    assert (storage.stored_bytes, storage.encoding) == (stored, encoding)
+    assert subjects(inventory, "tensor-data") == {"c": stored}
+    assert set(by_role(inventory)) == {"tensor-data", "graph", "names"}
+
+
+@pytest.mark.parametrize(
+    "name, fields, elements",
+    [
+        ("value_float", b"\x15" + FLOATS[:1].tobytes() + b"\x15" + FLOATS[1:2].tobytes(), FLOATS[1:2].tobytes()),
+        ("value_int", b"\x18\x07\x18" + bytes([0xFF] * 9) + b"\x01", np.array(-1, "<i8").tobytes()),
+        ("value_ints", field(8, b"\x07\x80\x01"), np.array([7, 128], "<i8").tobytes()),
+        ("value_string", field(4, b"ab") + field(4, b"c"), b"c"),
+        ("value_strings", field(9, b"ab") + field(1, b"value_strings") + field(9, b"c"), b"abc"),
+    ],
+)
+def test_of_a_single_value_that_is_there_twice_the_last_counts(name: str, fields: bytes, elements: bytes) -> None:
+    inventory = constant(field(1, name.encode()) + fields)
+    (storage,) = inventory.storages
+    assert storage.payload is not None
+    assert storage.payload.read(0, storage.nbytes) == elements
+    assert by_role(inventory)["tensor-data"] == storage.stored_bytes
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        field(1, b"axis") + b"\x18\x07", field(1, b"value_ints") + b"\xa0\x01\x07",
+        field(1, b"value_float") + b"\xaa\x01\x05alpha", field(1, b"value_int") + b"\x18\x07" * 900,
+    ],
+    ids=["another attribute", "an empty list", "the value of the caller", "a number 900 times"],
+)
+def test_an_attribute_without_a_value_is_no_tensor(attribute: bytes) -> None:
+    inventory = constant(attribute)
+    assert inventory.tensors == ()
+    assert "tensor-data" not in by_role(inventory)
+
+
+def test_floats_of_an_attribute_that_are_not_whole_are_refused() -> None:
+    with pytest.raises(Corrupt, match="packed values of 4 bytes"):
+        constant(field(1, b"value_floats") + field(7, bytes(7)))
+
+
+def test_attributes_of_other_nodes_are_no_tensors() -> None:
+    node = helper.make_node("Use", ["x"], ["y"], value_floats=[1.0, 2.0], value_int=3)
+    assert read(model([node])).tensors == ()
+
+
+def test_a_scale_in_a_plain_attribute_is_a_quantization_parameter() -> None:
+    nodes = [
+        helper.make_node("Constant", [], ["s"], value_float=0.5),
+        helper.make_node("QuantizeLinear", ["x", "s"], ["y"]),
+    ]
+    assert uses(read(model(nodes))) == {"s": "quantization-parameters"}
+
+
 # -- uses
 
 

@@ -132,7 +132,7 @@ def _declare_fully(fields: Fields, rows: range, tensor: Declared, limits: Limits
         tag, _, payload, end = row
         number = tag >> 3
         if tag in {_DIM, _PACKED_DIMS}:
-            _add_piece(fields, row, dims, packed=tag & 7 == LEN)
+            add_piece(fields, row, dims, packed=tag & 7 == LEN)
         elif tag == _DATA_LOCATION:
             tensor.external = int(fields.varints(np.array([at]))[0]) == 1
         elif tag == _SEGMENT:
@@ -141,11 +141,12 @@ def _declare_fully(fields: Fields, rows: range, tensor: Declared, limits: Limits
             tensor.pieces.setdefault(number, []).append(Piece(payload, end, True))
         elif tag in _PAYLOADS:
             pieces = tensor.pieces.setdefault(number, [])
-            _add_piece(fields, row, pieces, packed=tag & 7 == LEN and number != STRING_DATA)
+            add_piece(fields, row, pieces, packed=tag & 7 == LEN and number != STRING_DATA)
     tensor.dims = _dims(fields, dims, limits)
 
 
-def _add_piece(fields: Fields, row: _Row, pieces: list[Piece], *, packed: bool) -> None:
+def add_piece(fields: Fields, row: _Row, pieces: list[Piece], *, packed: bool) -> None:
+    """Add a field that holds elements to the ``pieces`` of its tensor."""
     tag, start, payload, end = row
     if packed:
         pieces.append(Piece(payload, end, True))

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from sizeforensics.errors import LimitExceeded
 from sizeforensics.formats.encodings.protobuf_fields import Fields
 from sizeforensics.formats.encodings.protobuf_scalars import LEN
+from sizeforensics.formats.onnx_parts.onnx_constants import ELEMENTS, declare_constant
 from sizeforensics.formats.onnx_parts.onnx_declared import Declared, declare
-from sizeforensics.formats.onnx_parts.onnx_schema import COUNTED_OPERATORS, TABLES
+from sizeforensics.formats.onnx_parts.onnx_schema import COUNTED_OPERATORS, TABLES, TAGS
 from sizeforensics.formats.onnx_parts.onnx_walk import Batch, Walk, Warnings
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
@@ -329,13 +330,43 @@ class Messages(Walk):
 
     def _attributes(self, batch: Batch) -> None:
         for fields in self.chunks(batch):
-            below = self.claim(batch, fields)
+            owners = batch.owners[fields.message]
+            elements = self._read_constants(batch, fields, owners) if self.constants else []
+            below = self.claim(batch, fields, owners, elements)
             holders = {number: child for number, child in below.items() if number in _HOLDERS}
             if holders:
                 self._label(batch, fields, holders)
             if self.integers:
                 self._read_integers(batch, fields)
             self._walk_all(below)
+
+    def _read_constants(self, batch: Batch, fields: Fields, owners: Integers) -> list[int]:
+        """Keep the tensors that attributes of Constant nodes are; the fields that hold elements.
+
+        These fields get the ``owners`` of their tensors.
+        """
+        rows = np.flatnonzero(ELEMENTS[np.minimum(fields.tags, TAGS)])
+        messages = fields.message[rows]
+        of_attribute: dict[int, list[int]] = defaultdict(list)
+        columns = (rows.tolist(), messages.tolist(), batch.nodes[messages].tolist())
+        for row, at, node in zip(*columns, strict=True):
+            if node in self.constants:
+                of_attribute[at].append(row)
+        attributes = fields.singular(0x0A) if of_attribute else []
+        elements: list[int] = []
+        for at, held in of_attribute.items():
+            found = declare_constant(
+                fields, held, attributes[at - fields.first], head=int(batch.heads[at]),
+                name=self.constants[int(batch.nodes[at])], graph=int(batch.graphs[at]),
+            )
+            if found is not None:
+                tensor, taken = found
+                shown = tensor.name or "unnamed tensor"
+                owners[taken] = self.owners.add(shown, shown)
+                self.tensors.append(tensor)
+                self.tensor_owners.append(int(owners[taken[0]]))
+                elements += taken
+        return elements
 
     def _read_integers(self, batch: Batch, fields: Fields) -> None:
         """Keep what the integer attributes of the nodes in ``integers`` say."""

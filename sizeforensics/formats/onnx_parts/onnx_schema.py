@@ -255,23 +255,24 @@ TABLES = {kind: _table(rows) for kind, rows in _SCHEMA.items()}
 
 RAW_DATA = 9
 STRING_DATA = 6
-_FLOAT_DATA, _INT32_DATA, _INT64_DATA, _DOUBLE_DATA, _UINT64_DATA = 4, 5, 7, 10, 11
+FLOAT_DATA, INT64_DATA = 4, 7
+_INT32_DATA, _DOUBLE_DATA, _UINT64_DATA = 5, 10, 11
 
 _DATA_TYPES: dict[int, tuple[DType, int]] = {
-    1: (DTYPES["float32"], _FLOAT_DATA),
+    1: (DTYPES["float32"], FLOAT_DATA),
     2: (DTYPES["uint8"], _INT32_DATA),
     3: (DTYPES["int8"], _INT32_DATA),
     4: (DTYPES["uint16"], _INT32_DATA),
     5: (DTYPES["int16"], _INT32_DATA),
     6: (DTYPES["int32"], _INT32_DATA),
-    7: (DTYPES["int64"], _INT64_DATA),
+    7: (DTYPES["int64"], INT64_DATA),
     8: (DTYPES["string"], STRING_DATA),
     9: (DTYPES["bool"], _INT32_DATA),
     10: (DTYPES["float16"], _INT32_DATA),
     11: (DTYPES["float64"], _DOUBLE_DATA),
     12: (DTYPES["uint32"], _UINT64_DATA),
     13: (DTYPES["uint64"], _UINT64_DATA),
-    14: (DTYPES["complex64"], _FLOAT_DATA),
+    14: (DTYPES["complex64"], FLOAT_DATA),
     15: (DTYPES["complex128"], _DOUBLE_DATA),
     16: (DTYPES["bfloat16"], _INT32_DATA),
     17: (DTYPES["float8_e4m3fn"], _INT32_DATA),

@@ -183,6 +183,16 @@ def _typed(
     return Stored(pieces[0].start, stored, payload, "typed")
 
 
+def count_values(source: Source, pieces: list[Piece], number: int) -> int:
+    """How many values are in the pieces of a typed field; raises Corrupt where one is broken."""
+    if number == STRING_DATA:
+        return sum(len(fields) for piece in pieces for fields in _string_fields(source, piece))
+    width = _FIXED_WIDTHS.get(number)
+    if width is None:
+        return sum(_count(source, piece) for piece in pieces)
+    return sum(_fixed_bytes(source, piece, width) for piece in pieces) // width
+
+
 def check_packed(source: Source, pieces: list[Piece], width: int | None) -> None:
     """Raise Corrupt unless the pieces are whole scalars: of ``width`` bytes, or varints if None."""
     for piece in pieces:

@@ -24,11 +24,15 @@ from sizeforensics.formats.onnx_parts.onnx_schema import INHERIT, STRING_DATA, T
 from sizeforensics.formats.onnx_parts.onnx_tensors import check_packed
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
-from sizeforensics.spans import CONTAINER, DEBUG_INFO, TENSOR_DATA, Integers, Owners, SpanSink
+from sizeforensics.spans import DEBUG_INFO, TENSOR_DATA, Integers, Owners, SpanSink
 from sizeforensics.units import counted
 
 _STREAMED = frozenset({"ModelProto", "GraphProto"})
 _RUNS = frozenset({"AttributeProto", "TensorProto"})
+_FRAMED: dict[str, tuple[list[int], list[int]]] = {
+    "TensorProto": ([], [STRING_DATA]), "AttributeProto": ([2, 3], [4, 9]),
+}  # fmt: skip
+"""Numbers of the fields that hold one number, and of those that hold strings of a tensor."""
 _PACKED_FLOATS = 7 << 3 | LEN
 """Tag of the floats of an attribute; all other packed scalars outside of tensors are varints."""
 _SHOWN = 3
@@ -129,12 +133,14 @@ class Walk(ABC):
         )
 
     def claim(
-        self, batch: Batch, fields: Fields, owners: Integers | None = None
+        self, batch: Batch, fields: Fields, owners: Integers | None = None,
+        elements: list[int] | None = None,
     ) -> dict[int, Batch]:
         """Claim the framing of the messages that begin in this chunk, and all fields but messages.
 
-        ``owners`` are those of the fields, where the message's own are too coarse. Returns the
-        messages below by field number; their framing is claimed with them.
+        ``owners`` are those of the fields, where the message's own are too coarse; ``elements``
+        the fields that hold elements of a tensor though the message is none. Returns the messages
+        below by field number; their framing is claimed with them.
         """
         table = TABLES[batch.kind]
         at = table.rows(fields.tags)
@@ -145,6 +151,8 @@ class Walk(ABC):
         if documented.any():
             owners[documented] = self.owners.add("doc_string", "doc_string")
         roles[roles == INHERIT] = batch.role
+        if elements:
+            roles[elements] = TENSOR_DATA
         if not table.known[at].all():
             unknown = np.flatnonzero(~table.known[at])
             owners[unknown] = self._unknown(batch.kind, fields, unknown)
@@ -156,14 +164,15 @@ class Walk(ABC):
         begun = slice(fields.first, fields.first + fields.count)
         claims = [_Claim(batch.heads[begun], batch.starts[begun], batch.role, batch.owners[begun])]
         leaves = ~nested
-        if batch.kind == "TensorProto":
-            # The tag and the length in front of a payload are framing; the strings of string_data
-            # and unpacked elements are stored with theirs.
-            framed = (roles == TENSOR_DATA) & (fields.tags & 7 == LEN)
-            framed &= fields.tags >> 3 != STRING_DATA
+        if batch.kind == "TensorProto" or elements:
+            # The tag and the length in front of a payload are framing; strings and repeated
+            # elements that are not packed are stored with theirs.
+            numbers, (alone, strings) = fields.tags >> 3, _FRAMED[batch.kind]
+            framed = (fields.tags & 7 == LEN) & ~np.isin(numbers, strings) | np.isin(numbers, alone)
+            framed &= roles == TENSOR_DATA
             leaves &= ~framed
             payloads, headers = fields.payloads[framed], batch.owners[fields.message[framed]]
-            claims.append(_Claim(fields.starts[framed], payloads, CONTAINER, headers))
+            claims.append(_Claim(fields.starts[framed], payloads, batch.role, headers))
             claims.append(_Claim(payloads, fields.ends[framed], TENSOR_DATA, owners[framed]))
         claims.append(
             _Claim(fields.starts[leaves], fields.ends[leaves], roles[leaves], owners[leaves])
