@@ -22,6 +22,7 @@ from tests.hostile.craft import (
     model,
     node,
     onnx_tensor,
+    overlapping,
     safetensors,
     state,
     stream,
@@ -157,6 +158,8 @@ DIMENSIONS = (
         _named("a", _random(size, 0)), _named("b", _random(size, 1))]),
     Dimension("diff, equal tensors", 2_500, lambda size: [
         _named(name, _random(1, 0) * size) for name in "ab"]),
+    Dimension("diff, overlapping views", 250, lambda size: [
+        overlapping((20_000,), size), overlapping((20_000,), size, 1)]),
 )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isqrt
+
 import numpy as np
 
 from sizeforensics.matching.grids import grid, pieces
@@ -34,12 +36,17 @@ def recipe(array: Array) -> Recipe | None:
 def repeated_core(array: Array) -> Array:
     """The array with every axis along which it repeats itself cut to one repetition."""
     for axis in range(array.ndim):
-        length = array.shape[axis]
-        for period in range(1, length // 2 + 1):
-            if length % period == 0 and _repeats(array, axis, period):
+        for period in _periods(array.shape[axis]):
+            if _repeats(array, axis, period):
                 array = array.take(range(period), axis=axis)
                 break
     return array
+
+
+def _periods(length: int) -> list[int]:
+    """The divisors of a length other than itself, ascending."""
+    small = [period for period in range(1, isqrt(length) + 1) if length % period == 0]
+    return sorted({*small, *(length // period for period in small)} - {length})
 
 
 def _repeats(array: Array, axis: int, period: int) -> bool:

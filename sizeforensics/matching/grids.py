@@ -19,6 +19,9 @@ MOST_DIGITS = 4
 MOST_PIECES = 16
 """Grids in a row: a detector has one for each stride, or three where each has its anchors."""
 
+FOURS = 64
+"""Places of a vector where four elements tell whether it may be grids in a row."""
+
 
 def grid(core: Array) -> Recipe | None:
     """Elements that are a start plus a step for each digit of each index."""
@@ -43,6 +46,8 @@ def pieces(core: Array) -> Recipe | None:
     if max(core.shape) != core.size:
         return None
     flat = core.reshape(-1)
+    if _is_refused(flat):
+        return None
     start = nbytes = count = 0
     while start < flat.size:
         if count == MOST_PIECES:
@@ -54,11 +59,28 @@ def pieces(core: Array) -> Recipe | None:
     return Recipe(f"{count} coordinate grids in a row", nbytes)
 
 
+def _is_refused(flat: Array) -> bool:
+    """Whether a few elements tell already that a vector is not grids in a row.
+
+    Wherever four neighbours are in one grid of at most two digits, two of the three steps between them
+    are equal. Of fours that share no element each of the other grids spoils one, where it begins.
+    """
+    count = min(FOURS, flat.size // 4)
+    if count < MOST_PIECES:
+        return False
+    starts = np.arange(count) * (flat.size - 4) // (count - 1)
+    fours = flat[starts[:, None] + np.arange(4)].astype(np.float64)
+    with np.errstate(all="ignore"):
+        steps = np.diff(fours, axis=1)
+        unlike = ~(np.abs(steps - np.roll(steps, 1, axis=1)) <= _tolerance(flat)).any(axis=1)
+    return int(np.count_nonzero(unlike)) >= MOST_PIECES
+
+
 def _tolerance(line: Array) -> float:
     """How much two steps may differ by rounding; infinite numbers have no equal steps."""
     computed, rounded = slack(line)
     with np.errstate(all="ignore"):
-        peak = float(np.max(np.abs(line.astype(np.float64))))
+        peak = max(abs(float(line.min())), abs(float(line.max())))
     return 4 * (computed + rounded) * peak if np.isfinite(peak) else 0.0
 
 

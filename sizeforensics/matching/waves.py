@@ -10,11 +10,13 @@ rounded in single precision, which moves the sine by ``w t`` roundings.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 
-from sizeforensics.matching.recipes import SINGLE, Array, Doubles, Recipe, is_float, same
+from sizeforensics.matching.recipes import SINGLE, Array, Doubles, Recipe, is_float, same, slack
+from sizeforensics.spans import Integers
 
 SEQUENCE = 8
 """Elements from which a formula of a few numbers is no coincidence."""
@@ -36,6 +38,12 @@ ARGUMENT = 4
 
 FITTED = 1024
 """Elements of a column that its sine is fitted to; it is compared with all of them."""
+
+FEW = 64
+"""Elements of a sequence that its formula is tried on before it is on all of them."""
+
+FEW_SLACK = 4
+"""Times the tolerance that is allowed where only the few are fitted."""
 
 ENOUGH = 0.999
 """Share of the squares left over above which a further step is no better."""
@@ -61,7 +69,9 @@ def waves(core: Array) -> Recipe | None:
 
 
 def _are_sines(table: Array) -> bool:
-    # A few columns refuse nearly everything that is no such table.
+    # A few rows of a few columns refuse nearly everything that is no such table.
+    if not _recurs(table[:, :LEAST_COLUMNS]):
+        return False
     edges = [0, LEAST_COLUMNS, *range(COLUMNS, table.shape[1], COLUMNS), table.shape[1]]
     try:
         return all(
@@ -69,6 +79,22 @@ def _are_sines(table: Array) -> bool:
         )
     except np.linalg.LinAlgError:  # numbers too large for their squares
         return False
+
+
+def _recurs(table: Array) -> bool:
+    """Whether the neighbours of an element add up to ``2 cos w`` times it, as those of a sine do.
+
+    Each of the three elements may be off as far as ``_fit`` allows at the highest frequency.
+    """
+    rows = table[:FEW].astype(np.float64)
+    middle, around = rows[1:-1], rows[:-2] + rows[2:]
+    computed, rounded = slack(table)
+    with np.errstate(all="ignore"):  # what is not finite fails the comparison
+        peak = np.abs(table.astype(np.float64)).max(axis=0)
+        factor = (around * middle).sum(axis=0) / np.maximum((middle * middle).sum(axis=0), 1e-300)
+        left = np.sqrt(((around - factor * middle) ** 2).mean(axis=0))
+        error = computed + 2 * rounded + ARGUMENT * SINGLE * np.pi * len(table)
+        return bool(np.all(left <= 4 * error * peak))
 
 
 def _fit(table: Array) -> bool:
@@ -151,12 +177,15 @@ def powers(core: Array) -> Recipe | None:
     if not _is_sequence(core):
         return None
     flat = core.reshape(-1)
-    wide = flat.astype(np.float64)
-    if not np.all(np.isfinite(wide)) or not np.all(wide > 0) or wide[0] == wide[-1]:
+    first, last = float(flat[0]), float(flat[-1])
+    if not 0 < first < np.inf or not 0 < last < np.inf or first == last:
         return None
-    places = np.arange(core.size) / (core.size - 1)
-    expected = wide[0] ** (1 - places) * wide[-1] ** places
-    return Recipe("powers of one number", 2 * core.itemsize) if same(expected, flat, expected) else None
+    for index in _few_then_all(flat.size):
+        places = index / (flat.size - 1)
+        expected = first ** (1 - places) * last**places
+        if not same(expected, flat[index], expected):
+            return None
+    return Recipe("powers of one number", 2 * core.itemsize)
 
 
 def window(core: Array) -> Recipe | None:
@@ -164,16 +193,30 @@ def window(core: Array) -> Recipe | None:
     if not _is_sequence(core) or core.size < 4 * COSINES:
         return None
     flat = core.reshape(-1)
-    wide = flat.astype(np.float64)
-    if not np.all(np.isfinite(wide)):
-        return None
-    for period in (core.size, core.size - 1):
-        angle = 2 * np.pi * np.arange(core.size) / period
-        basis = np.cos(angle[:, None] * np.arange(COSINES))
-        factors, *_ = np.linalg.lstsq(basis, wide, rcond=None)
-        if same(basis @ factors, flat, float(np.abs(wide).max())):
+    for period in (flat.size, flat.size - 1):
+        if all(_is_window(flat, index, period) for index in _few_then_all(flat.size)):
             return Recipe("a sum of cosines of one period", (COSINES + 1) * core.itemsize)
     return None
+
+
+def _is_window(flat: Array, index: Integers, period: int) -> bool:
+    """Whether the elements at ``index`` are cosines of the period: fitted, computed and compared."""
+    some = flat[index]
+    wide = some.astype(np.float64)
+    if not np.all(np.isfinite(wide)):
+        return False
+    basis = np.cos(2 * np.pi * index[:, None] / period * np.arange(COSINES))
+    factors, *_ = np.linalg.lstsq(basis, wide, rcond=None)
+    # Of few elements the fit may be further from one of them than the fit of all is.
+    peak = float(np.abs(wide).max()) * (1 if len(index) == flat.size else FEW_SLACK)
+    return same(basis @ factors, some, peak)
+
+
+def _few_then_all(size: int) -> Iterator[Integers]:
+    """Places of a vector: a few spread evenly, which refuse nearly everything, and then all."""
+    if size > FEW:
+        yield np.arange(FEW) * (size - 1) // (FEW - 1)
+    yield np.arange(size)
 
 
 def _is_sequence(core: Array) -> bool:

@@ -7,6 +7,8 @@ import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
+from random import Random
 
 # -- ZIP (APPNOTE.TXT 6.3.10) --------------------------------------------------------------------
 
@@ -202,6 +204,16 @@ def checkpoint_records(pickle: bytes = WEIGHT, payload: bytes = PAYLOAD) -> list
 
 def checkpoint(pickle: bytes = WEIGHT, payload: bytes = PAYLOAD) -> bytes:
     return archive(checkpoint_records(pickle, payload))
+
+
+def overlapping(shape: Sequence[int], views: int, seed: int = 0) -> bytes:
+    """A checkpoint of so many views of one storage of random numbers, each an element further on."""
+    strides = [prod(shape[at + 1 :]) for at in range(len(shape))]
+    count = prod(shape) + views
+    random = Random(seed)
+    payload = struct.pack(f"<{count}f", *(random.gauss(0, 1) for _ in range(count)))
+    held = storage(count=count)
+    return checkpoint(state(*((f"v{at}", tensor(shape, strides, at, held)) for at in range(views))), payload)
 
 
 MAGIC = 0x1950A86A20F9469CFC6C

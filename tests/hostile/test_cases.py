@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 
 from tests.hostile import guard, other_cases, pickle_cases, zip_cases
 from tests.hostile.case import ACCEPT, FLAG, REFUSE
-from tests.hostile.craft import checkpoint
+from tests.hostile.craft import checkpoint, overlapping
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = {"zip": zip_cases.CASES, "pickle": pickle_cases.CASES, "other": other_cases.CASES}
@@ -197,6 +197,27 @@ def test_a_hostile_file_gets_what_it_must(name, server, tmp_path):
         assert ran.peak < guard.MEMORY
         opened_only(ran, folder, path)
     assert sorted(item.name for item in folder.iterdir()) == before, "something was executed"
+
+
+@pytest.mark.parametrize("shape", [(50_000,), (500, 100), (500, 10, 10)], ids=str)
+@pytest.mark.parametrize("verb", ["diff", "snapshot"])
+def test_views_that_overlap_cost_what_the_file_is_worth(verb, shape, server, tmp_path):
+    """Each view has 200 kB of elements and four bytes of its own: ``guard.SECONDS`` are enough."""
+    folder = tmp_path / "held"
+    folder.mkdir()
+    for seed, name in enumerate("ab"):
+        (folder / name).write_bytes(overlapping(shape, 1_000, seed))
+    (folder / "model").write_bytes(checkpoint())
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    runs = {
+        "diff": [["diff", "a", "model"], ["diff", "model", "a"], ["diff", "a", "b"]],
+        "snapshot": [["snapshot", "a", "-o", str(reports / "a.json.gz")]],
+    }
+    for arguments in runs[verb]:
+        ran = server.run(folder, arguments)
+        assert (ran.code, ran.stderr) == (0, "")
+        assert ran.peak < guard.MEMORY
 
 
 def refused(case, told, reports):

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from sizeforensics.dtypes import numpy_dtype
-from sizeforensics.matching.computable import recipe
+from sizeforensics.matching import grids, waves
+from sizeforensics.matching.computable import _periods, recipe
 
 Array = npt.NDArray[Any]
 
@@ -217,3 +218,28 @@ def test_not_finite(value: float) -> None:
 def test_a_recipe_takes_at_most_half() -> None:
     assert recipe(np.arange(3)) is None
     assert recipe(np.arange(4)) is not None
+
+
+@pytest.mark.parametrize("name", ["float16", "float32", "float64", "int32"])
+@pytest.mark.parametrize("shape", [(1 << 20,), (1 << 10, 1 << 10)], ids=str)
+def test_what_has_no_recipe_is_refused_on_a_few_elements(name, shape, monkeypatch):
+    """No formula is fitted to all of it: nothing that is compared is as long as the array."""
+    compared = []
+    for module in (grids, waves):
+        own = module.same
+
+        def counted(expected, stored, *more, own=own):
+            compared.append(stored.size)
+            return own(expected, stored, *more)
+
+        monkeypatch.setattr(module, "same", counted)
+    whole = []
+    monkeypatch.setattr(grids, "_piece", lambda flat: whole.append(flat.size))
+    random = np.random.default_rng(0).standard_normal(shape) * 1000
+    assert recipe(random.astype(name)) is None
+    assert (whole, max(compared, default=0) <= 1 << 10) == ([], True)
+
+
+@pytest.mark.parametrize("length", range(1, 130))
+def test_repetitions_are_tried_at_every_divisor(length):
+    assert _periods(length) == [size for size in range(1, length // 2 + 1) if length % size == 0]
