@@ -281,12 +281,13 @@ def model(body: bytes | None = None, *, more: bytes = b"") -> bytes:
     ) + more
 
 
-def nested(depth: int) -> bytes:
-    """Subgraphs in an attribute, one in the other."""
+def nested(depth: int, chains: int = 1) -> bytes:
+    """Subgraphs in an attribute, one in the other, below each of some nodes."""
     inner = graph(onnx_tensor())
-    for _ in range(depth):
+    for level in range(depth):
         attribute = field(1, "then_branch") + field(20, 5) + field(6, inner)
-        inner = graph(nodes=[node("If", attributes=field(5, attribute))])
+        holder = node("If", attributes=field(5, attribute))
+        inner = graph(nodes=[holder] * (chains if level == depth - 1 else 1))
     return model(inner)
 
 

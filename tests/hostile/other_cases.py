@@ -254,6 +254,7 @@ CASES = [
     *(Case(f"dimensions: {kind}", outcome, lambda value=value: model(graph(value)), says)  # type: ignore[misc]
       for kind, (outcome, value, says) in _ONNX.items()),
     Case("subgraphs: 30 deep", ACCEPT, lambda: nested(30)),
+    Case("subgraphs: 2,500 chains of 30", ACCEPT, lambda: nested(30, 2_500), why="the bytes of a level go before the next one is read"),
     Case("subgraphs: 3,000 deep", REFUSE, lambda: nested(3000), "protobuf nesting"),
     *(Case(f"wire: {kind}", outcome, lambda tail=tail: model() + tail, says)  # type: ignore[misc]
       for kind, (outcome, tail, says) in _WIRE.items()),

@@ -40,7 +40,7 @@ class Fields:
     starts: Integers
     payloads: Integers
     ends: Integers
-    loaded: tuple[tuple[int, bytes], ...]
+    loaded: list[tuple[int, bytes]]
     """Blocks of the file that are in memory: where each begins, and its bytes; ascending."""
 
     def __len__(self) -> int:
@@ -50,6 +50,10 @@ class Fields:
     def begun(self) -> slice:
         """The messages of the batch that begin in this chunk."""
         return slice(self.first, self.first + self.count)
+
+    def forget(self) -> None:
+        """Hold no bytes any more; what is asked for from now on is read again."""
+        self.loaded.clear()
 
     def bytes_at(self, start: int, end: int) -> bytes:
         """The bytes ``[start, end)`` of the file, from memory where they were loaded."""

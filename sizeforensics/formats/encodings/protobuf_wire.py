@@ -71,10 +71,20 @@ def scan(
         parts.append(part)
         weight += len(part) + part.count
         if weight >= _MANY or len(parts) >= _BLOCKS:
-            yield _joined(parts)
-            parts, weight = [], 0
+            yield _taken(parts)
+            weight = 0
     if parts:
-        yield _joined(parts)
+        yield _taken(parts)
+
+
+def _taken(parts: list[Fields]) -> Fields:
+    """All parts as one, and none left: nothing but the one holds their bytes."""
+    whole = _joined(parts)
+    for part in parts:
+        if part is not whole:
+            part.forget()
+    parts.clear()
+    return whole
 
 
 def _parts(
@@ -120,7 +130,7 @@ def _joined(parts: list[Fields]) -> Fields:
         np.concatenate([part.starts for part in parts]),
         np.concatenate([part.payloads for part in parts]),
         np.concatenate([part.ends for part in parts]),
-        tuple(block for part in parts for block in part.loaded),
+        [block for part in parts for block in part.loaded],
     )
 
 
@@ -152,7 +162,7 @@ def _walk(
         ends = np.append(starts[1:], position) if len(starts) else starts
         yield Fields(
             source, index + begun, 1 - begun, message, tags, starts, payloads, ends,
-            ((origin, block),),
+            [(origin, block)],
         )
         begun = True
 
@@ -273,7 +283,7 @@ def _small(
     behind[inner] = begins[inner + 1]
     return Fields(
         source, first, len(starts), message + first, tags, begins + base, payloads + base,
-        behind + base, ((base, region.data[:size].tobytes()),),
+        behind + base, [(base, region.data[:size].tobytes())],
     )
 
 

@@ -120,9 +120,12 @@ class Messages(Walk):
                 self._tensors(batch)
             case _:
                 for fields in self.chunks(batch):
-                    self._walk_all(self.claim(batch, fields))
+                    self._walk_all(self.claim(batch, fields), fields)
 
-    def _walk_all(self, below: dict[int, Batch]) -> None:
+    def _walk_all(self, below: dict[int, Batch], fields: Fields) -> None:
+        """Walk what lies in some fields that are done with: their bytes go before those of the
+        levels below come."""
+        fields.forget()
         for child in below.values():
             self.walk(child)
 
@@ -147,7 +150,7 @@ class Messages(Walk):
                 child.purpose = {8: "opsets", 14: "properties"}.get(number, "")
                 if number == 7:
                     self.graph_offsets += child.heads.tolist()
-            self._walk_all(below)
+            self._walk_all(below, fields)
 
     def _read_header(self, fields: Fields) -> None:
         for row in np.flatnonzero(fields.tags < 8 * 6).tolist():
@@ -167,7 +170,7 @@ class Messages(Walk):
             ):  # fmt: skip
                 if number in below:
                     below[number].purpose = purpose
-            self._walk_all(below)
+            self._walk_all(below, fields)
 
     def _new_graph(self, parent: int, name: str) -> int:
         above = self.scopes[parent] if parent >= 0 else ""
@@ -184,7 +187,7 @@ class Messages(Walk):
             ]
             batch.owners[fields.begun] = self._owners(titles, ["functions"] * len(titles))
             batch.graphs[fields.begun] = [self._new_graph(-1, title) for title in titles]
-            self._walk_all(self.claim(batch, fields))
+            self._walk_all(self.claim(batch, fields), fields)
 
     def _training(self, batch: Batch) -> None:
         for fields in self.chunks(batch):
@@ -198,7 +201,7 @@ class Messages(Walk):
             for number in (3, 4):
                 if number in below:
                     below[number].purpose = "bindings"
-            self._walk_all(below)
+            self._walk_all(below, fields)
 
     def _value_infos(self, batch: Batch) -> None:
         shown = batch.purpose or "value_info"
@@ -210,7 +213,7 @@ class Messages(Walk):
             if batch.purpose == "graph output":
                 graphs = batch.graphs[fields.begun].tolist()
                 self.also_read += zip(graphs, names, strict=True)
-            self._walk_all(self.claim(batch, fields))
+            self._walk_all(self.claim(batch, fields), fields)
 
     def _annotations(self, batch: Batch) -> None:
         batch.owners[:] = self.owners.add("quantization_annotation", "quantization_annotation")
@@ -218,7 +221,7 @@ class Messages(Walk):
             below = self.claim(batch, fields)
             if 2 in below:
                 below[2].purpose = "quantization"
-            self._walk_all(below)
+            self._walk_all(below, fields)
 
     def _opset_imports(self, batch: Batch) -> None:
         for fields in self.chunks(batch):
@@ -292,7 +295,7 @@ class Messages(Walk):
                 self.owners.extend(owners, ops) if labels is names else self._owners(owners, ops)
             )
             batch.nodes[fields.begun] = np.arange(first, first + fields.count)
-            self._walk_all(self.claim(batch, fields))
+            self._walk_all(self.claim(batch, fields), fields)
 
     def _read_nodes(
         self, batch: Batch, fields: Fields
@@ -338,7 +341,7 @@ class Messages(Walk):
                 self._label(batch, fields, holders)
             if self.integers:
                 self._read_integers(batch, fields)
-            self._walk_all(below)
+            self._walk_all(below, fields)
 
     def _read_constants(self, batch: Batch, fields: Fields, owners: Integers) -> list[int]:
         """Keep the tensors that attributes of Constant nodes are; the fields that hold elements.
@@ -458,7 +461,7 @@ class Messages(Walk):
             below = self.claim(batch, fields, self._field_owners(fields, shown, headers, payloads))
             if 13 in below:
                 below[13].purpose = "external"
-            self._walk_all(below)
+            self._walk_all(below, fields)
 
     def _note_hollow(self, batch: Batch, fields: Fields, present: npt.NDArray[np.bool_]) -> None:
         hollow = np.flatnonzero(~present)
