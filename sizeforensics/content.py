@@ -20,7 +20,9 @@ REREAD_FACTOR = 8
 Without it a file of 100 kB could ask for petabytes: a thousand tensors, each a broadcast to 2**40
 elements of one stored number."""
 
-REREAD_FLOOR = 256 << 20
+REREAD_FLOOR = 32 << 20
+"""Bytes that even the smallest artifact may be read again: matching looks at each of them in dozens of
+ways, so that they are seconds."""
 
 
 def readable(inventory: Inventory, coverage: Coverage) -> list[bool]:

@@ -127,8 +127,12 @@ def _labels(core: Array) -> Recipe | None:
     if size < STACKED or squares.shape[-2] != size:
         return None
     codes = bits(squares).reshape(-1, size, size)
+    # The first row refuses nearly everything that has more than two values.
+    if np.unique(codes[0, 0]).size > 2:
+        return None
     inside = codes == codes[0, 0, 0]
-    if inside.all() or not np.array_equal(np.unique(codes[~inside]).shape, (1,)):
+    others = codes[~inside]
+    if not others.size or np.any(others != others[0]):
         return None
     # The label of an index is the first one that it belongs together with.
     labels = np.argmax(inside, axis=2)

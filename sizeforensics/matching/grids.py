@@ -52,7 +52,7 @@ def pieces(core: Array) -> Recipe | None:
     while start < flat.size:
         if count == MOST_PIECES:
             return None
-        length, numbers = _piece(flat[start:])
+        length, numbers = _first_piece(flat[start:])
         nbytes += numbers * flat.itemsize + 2 * COUNT
         start += length
         count += 1
@@ -117,6 +117,16 @@ def _is_affine(array: Array) -> bool:
         if not same(expected, part, terms):
             return False
     return True
+
+
+def _first_piece(flat: Array) -> tuple[int, int]:
+    """``_piece``, looked for in a part of the vector that grows until the grid ends well within it."""
+    reach = 4 * FOURS
+    while True:
+        length, numbers = _piece(flat[:reach])
+        if 2 * length <= reach or reach >= flat.size:
+            return length, numbers
+        reach *= 2
 
 
 def _piece(flat: Array) -> tuple[int, int]:

@@ -206,12 +206,18 @@ def checkpoint(pickle: bytes = WEIGHT, payload: bytes = PAYLOAD) -> bytes:
     return archive(checkpoint_records(pickle, payload))
 
 
-def overlapping(shape: Sequence[int], views: int, seed: int = 0) -> bytes:
-    """A checkpoint of so many views of one storage of random numbers, each an element further on."""
+def overlapping(
+    shape: Sequence[int], views: int, seed: int = 0, *, sparse: bool = False
+) -> bytes:
+    """A checkpoint of so many views of one storage, each an element further on.
+
+    The numbers are random, which tells them from a formula at once, or ``sparse`` ones in zeros.
+    """
     strides = [prod(shape[at + 1 :]) for at in range(len(shape))]
     count = prod(shape) + views
     random = Random(seed)
-    payload = struct.pack(f"<{count}f", *(random.gauss(0, 1) for _ in range(count)))
+    numbers = (at % 1009 == 0 if sparse else random.gauss(0, 1) for at in range(count))
+    payload = struct.pack(f"<{count}f", *numbers)
     held = storage(count=count)
     return checkpoint(state(*((f"v{at}", tensor(shape, strides, at, held)) for at in range(views))), payload)
 

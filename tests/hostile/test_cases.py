@@ -199,14 +199,15 @@ def test_a_hostile_file_gets_what_it_must(name, server, tmp_path):
     assert sorted(item.name for item in folder.iterdir()) == before, "something was executed"
 
 
+@pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("shape", [(50_000,), (500, 100), (500, 10, 10)], ids=str)
 @pytest.mark.parametrize("verb", ["diff", "snapshot"])
-def test_views_that_overlap_cost_what_the_file_is_worth(verb, shape, server, tmp_path):
+def test_views_that_overlap_cost_what_the_file_is_worth(verb, shape, sparse, server, tmp_path):
     """Each view has 200 kB of elements and four bytes of its own: ``guard.SECONDS`` are enough."""
     folder = tmp_path / "held"
     folder.mkdir()
     for seed, name in enumerate("ab"):
-        (folder / name).write_bytes(overlapping(shape, 1_000, seed))
+        (folder / name).write_bytes(overlapping(shape, 1_000, seed, sparse=sparse))
     (folder / "model").write_bytes(checkpoint())
     reports = tmp_path / "reports"
     reports.mkdir()
