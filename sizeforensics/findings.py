@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sizeforensics.causes import CAUSES
+from sizeforensics.causes import remedy
 from sizeforensics.fingerprints import Fingerprint
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching import exact_narrower_type, find_copies
@@ -84,17 +84,17 @@ def find(
     for (role, subject), (nbytes, _) in inventory.bytes_by_subject().items():
         if role in _BY_ROLE:
             waste[_BY_ROLE[role]].append(Waste(subject, nbytes))
-    findings = [_finding(cause, parts) for cause, parts in waste.items()]
+    findings = [_finding(cause, parts, inventory.format) for cause, parts in waste.items()]
     return tuple(sorted(findings, key=lambda finding: (-finding.nbytes, finding.finding)))
 
 
-def _finding(cause: str, parts: Iterable[Waste]) -> Finding:
+def _finding(cause: str, parts: Iterable[Waste], artifact_format: str) -> Finding:
     largest_first = tuple(sorted(parts, key=lambda part: (-part.nbytes, part.subject)))
     return Finding(
         cause,
         sum(part.nbytes for part in largest_first),
         tuple(part.subject for part in largest_first),
-        CAUSES[cause].remedy,
+        remedy(cause, artifact_format),
         largest_first,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 from sizeforensics.attribution import unread_tensors
-from sizeforensics.causes import CAUSES
+from sizeforensics.causes import remedy
 from sizeforensics.errors import LawBroken
 from sizeforensics.escape import one_line
 from sizeforensics.inventory import Inventory
@@ -174,7 +174,7 @@ def _fixes(
             entry.cause, entry.label, advice.action, saves,
             words.percent(saves, after.nbytes), advice.exact and saves <= entry.evidence.proved + entry.evidence.parsed,
             advice.risk,
-            CAUSES[entry.cause].remedy, words.code(entry.cause, after.format),
+            remedy(entry.cause, after.format), words.code(entry.cause, after.format),
             tuple(f"{action}: {why}" for action, why in reasons if why),
         ))  # fmt: skip
     return tuple(fixes)

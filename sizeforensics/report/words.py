@@ -137,7 +137,7 @@ _ADVICE = {
     "pickle": Advice("save a state dict without logs and history", "histories and the module class are lost", False),
     "value-info": Advice("clear the stored intermediate shapes", "a viewer has to infer them again", False),
     "debug-info": Advice("strip debugging information", "error messages name no source lines", False),
-    "encoding": Advice("write raw_data instead of typed fields", "none", True),
+    "encoding": Advice("store the elements as raw bytes", "none", True),
 }  # fmt: skip
 
 
@@ -160,6 +160,7 @@ _CODE = {
         'for node in model.graph.node:\n    node.ClearField("doc_string")\n    del node.metadata_props[:]'
     ),
     ("debug-info", "torchscript"): "zip -d model.torchscript '*.debug_pkl'",
+    ("encoding", "torch"): 'torch.save(torch.load("model.pt"), "smaller.pt", pickle_protocol=4)',
     ("encoding", "onnx"): _ONNX.format(
         "for tensor in model.graph.initializer:\n"
         "    array = onnx.numpy_helper.to_array(tensor)\n"

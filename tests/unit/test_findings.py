@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,15 @@ def test_slack():
 def test_typed_fields_that_cost_more_than_raw_bytes():
     inventory = assemble([Piece("w", W, stored_bytes=300, encoding="typed")], [view("w", W, 0)])
     assert waste(inventory) == {"encoding": (204, ("w",))}
+
+
+@pytest.mark.parametrize("kind, advice", [("onnx", "raw_data"), ("pytorch-zip", "pickle_protocol"), ("pickle", "pickle_protocol")])
+def test_the_remedy_of_encoded_elements_is_one_of_the_format(kind, advice):
+    pieces = [Piece("w", W, stored_bytes=300, encoding="typed")]
+    inventory = replace(assemble(pieces, [view("w", W, 0)]), format=kind)
+    coverage = cover(inventory)
+    (found,) = find(inventory, coverage, fingerprints(inventory, coverage))
+    assert [word for word in ("raw_data", "pickle_protocol") if word in found.remedy] == [advice]
 
 
 @pytest.mark.parametrize("extra, found", [(16, {}), (17, {"encoding": (17, ("w",))})])
