@@ -38,7 +38,8 @@ _ROWS = (
     Cause(
         "dtype", "dtype", "element type",
         "Elements x (element size after - element size before), one entry per pair of types.",
-        "Casting one side with round-to-nearest-even gives the other side bit for bit.",
+        "Casting one side gives the other side bit for bit: to floats with round-to-nearest-even, from "
+        "floats to integers toward zero, as torch and ONNX cast.",
         "Export in the type the checkpoint was saved in: model.half() before the export, or convert "
         "the ONNX file with onnxconverter-common's float16 converter and keep sensitive operators in "
         "float32.",
