@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from sizeforensics import collector
 from sizeforensics.errors import InputError
@@ -152,13 +155,23 @@ def read(
     return formats.read(os.fspath(model), limits, None if follow_links is None else os.fspath(follow_links))
 
 
+@contextmanager
+def _at_work() -> Iterator[None]:
+    """What holds while payload is looked at: it is anybody's, and a signalling NaN is no news.
+
+    What is not finite fails the comparisons that it takes part in.
+    """
+    with collector.paused(), np.errstate(all="ignore"):
+        yield
+
+
 def look_into(inventory: Inventory, advance: Advance = silent) -> Inspection:
     """``inspect`` of an inventory that was read already."""
     from sizeforensics import findings
     from sizeforensics.fingerprints import fingerprints
     from sizeforensics.views import cover
 
-    with collector.paused():
+    with _at_work():
         coverage = cover(inventory)
         prints = fingerprints(inventory, coverage, advance)
         digests = [known.digest.hex() if known else None for known in prints]
@@ -175,7 +188,7 @@ def compare(before: Inventory, after: Inventory, advance: Advance = silent) -> D
     from sizeforensics.attribution import attribute
     from sizeforensics.matching import match
 
-    with collector.paused():
+    with _at_work():
         if before.excerpts is not None or after.excerpts is not None:
             before, after = snapshot.take(before, advance), snapshot.take(after, advance)
         ledger = attribute(before, after, match(before, after, advance))
@@ -186,7 +199,7 @@ def take_snapshot(inventory: Inventory, advance: Advance = silent) -> Inventory:
     """The same inventory without payload, as ``report.snapshots.write`` writes it."""
     from sizeforensics import snapshot
 
-    with collector.paused():
+    with _at_work():
         return snapshot.take(inventory, advance)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -88,7 +88,8 @@ def on_threads(
     work: Callable[[Item], Result], items: Sequence[Item], nbytes: Sequence[int]
 ) -> list[Result]:
     """``work`` on every item, the large ones on threads; results in the order of ``items``."""
-    with ThreadPoolExecutor(THREADS) as pool:
+    # A thread does not inherit how numpy treats what is not finite.
+    with ThreadPoolExecutor(THREADS, initializer=partial(np.seterr, **np.geterr())) as pool:
         started = [
             pool.submit(work, item) if size >= LARGE else None
             for item, size in zip(items, nbytes, strict=True)

@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import permutations
 
 import numpy as np
 import pytest
 
 import sizeforensics as sf
 from sizeforensics import api, formats
+from sizeforensics.dtypes import numpy_dtype
 from sizeforensics.report.contents import inspect_report
 from sizeforensics.report.presentation import diff_report
 from tests.builders import artifact
@@ -134,3 +136,34 @@ def test_notebook_view_says_what_it_leaves_out():
 def test_frames_keep_hostile_names():
     frame = api.Diff(diff_report(*samples.hostile())).to_frame()
     assert samples.HOSTILE in frame["subject"].tolist()
+
+
+SIGNALLING = {
+    "float16": 0x7C01, "bfloat16": 0x7F81, "float32": 0x7F800001, "float64": 0x7FF0000000000001,
+    "float8_e4m3fn": 0x7F, "float8_e5m2": 0x7D, "float8_e4m3fnuz": 0x80, "float8_e5m2fnuz": 0x80,
+    "float8_e8m0fnu": 0xFF,
+}  # fmt: skip
+"""The bits of a NaN of each type of floats that has one; where it can signal, of one that does."""
+
+
+@pytest.mark.parametrize("name", SIGNALLING)
+def test_a_signalling_nan_is_no_news(name):
+    """Warnings are errors here, as in every test."""
+    own = numpy_dtype(name)
+    assert own is not None
+    plain, spoilt, wide = {}, {}, {}
+    # The last is large enough to be looked at on a thread.
+    for at, shape in enumerate([(64,), (16, 16), (2000,), (8, 4, 3, 3), (300, 300)]):
+        random = np.abs(np.random.default_rng(at).standard_normal(shape)).astype(own)
+        plain[f"{at}.weight"] = random
+        bits = random.copy().view(f"u{own.itemsize}")
+        bits.reshape(-1)[3] = SIGNALLING[name]
+        spoilt[f"{at}.weight"] = bits.view(own)
+        with np.errstate(all="ignore"):
+            wide[f"{at}.weight"] = spoilt[f"{at}.weight"].astype(np.float32)
+    files = [artifact(held) for held in (plain, spoilt, wide)]
+    files += [api.take_snapshot(file) for file in files]
+    for before, after in permutations(files, 2):
+        assert len(api.compare(before, after).to_frame())
+    for file in files:
+        assert api.look_into(file).inventory is file
