@@ -25,9 +25,9 @@ from sizeforensics.fingerprints import Advance, Fingerprint, fingerprints, on_th
 from sizeforensics.inventory import Inventory, Quantization, Storage, Tensor, c_strides
 from sizeforensics.matching import exact_narrower_type
 from sizeforensics.matching.arrays import MOST_ELEMENTS
-from sizeforensics.matching.batch_norms import Parts, declared_parts
-from sizeforensics.matching.broadcasts import core_of, recipe_of
 from sizeforensics.matching.casts import cast_sample, castable
+from sizeforensics.matching.constants.broadcasts import core_of, recipe_of
+from sizeforensics.matching.folding.batch_norms import Parts, declared_parts
 from sizeforensics.matching.relations import typed_blocks
 from sizeforensics.matching.units import Unit, as_pairs, is_distinctive
 from sizeforensics.program_data import has_program

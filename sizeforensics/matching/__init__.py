@@ -9,27 +9,14 @@ import numpy as np
 
 from sizeforensics.fingerprints import Advance, fingerprints, silent
 from sizeforensics.inventory import Inventory
-from sizeforensics.matching import (
-    adapters,
-    broadcasts,
-    content,
-    folds,
-    gathered,
-    lookups,
-    masks,
-    names,
-    norms,
-    orthogonal,
-    parametrisations,
-    quantized,
-    rounding,
-    sampled_scales,
-    slices,
-    sparse,
-)
+from sizeforensics.matching import content, names, rounding
+from sizeforensics.matching.constants import broadcasts, lookups
+from sizeforensics.matching.folding import folds, norms, orthogonal
 from sizeforensics.matching.names import components
 from sizeforensics.matching.narrowing import exact_narrower_type
 from sizeforensics.matching.pairing import Copy, Fold, Match, Matching, Pairing, Scale
+from sizeforensics.matching.parts import adapters, gathered, masks, parametrisations, slices, sparse
+from sizeforensics.matching.quantization import quantized, sampled_scales
 from sizeforensics.matching.units import Unit, as_pairs, units_of
 from sizeforensics.views import Coverage, cover
 

@@ -1,22 +1,32 @@
-"""Tensors read whole, in double precision, for transformations that compute with them."""
+"""Tensors read whole, for transformations that compute with them, and how far floats round."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sizeforensics.content import packed
 from sizeforensics.dtypes import elements
+from sizeforensics.excerpts import grid_shape
+from sizeforensics.inventory import Inventory
+from sizeforensics.matching.casts import as_float
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.units import Unit
 
 MOST_ELEMENTS = 1 << 26
 """Elements of a tensor that is held in memory as a whole."""
 
+ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+"""Unit of roundoff of each float type: half the distance between 1 and the next number."""
+
+Array = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
+Vector = Doubles
+"""Doubles of one dimension."""
 
 
 def doubles(pairing: Pairing, unit: Unit) -> Doubles | None:
@@ -41,3 +51,21 @@ def nearest(unit: Unit, rivals: Sequence[Unit], most: int) -> list[Unit]:
     at = bisect_left(rivals, unit.index, key=lambda rival: rival.index)
     around = rivals[max(at - most, 0) : at + most]
     return sorted(around, key=lambda rival: (abs(rival.index - unit.index), rival.index))[:most]
+
+
+def array_of(inventory: Inventory, unit: Unit) -> Array | None:
+    """The unit's elements in its shape: float32, or float64 where they are that already.
+
+    Of an excerpt the elements of its grid.
+    """
+    if unit.digest is None or unit.tensor.dtype.name not in ROUNDOFF:
+        return None
+    name, shape = unit.tensor.dtype.name, unit.tensor.shape
+    if unit.excerpt is not None:
+        flat, shape = unit.sample, grid_shape(shape)
+    else:
+        flat = elements(unit.tensor.dtype, packed(inventory, unit.tensor), unit.tensor.elements)
+    if flat is None:
+        return None
+    wide = flat if unit.tensor.dtype.bits >= 32 else as_float(flat, name, "float32")
+    return wide.reshape(shape)

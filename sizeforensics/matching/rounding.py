@@ -18,7 +18,7 @@ import numpy as np
 
 from sizeforensics.content import blocks
 from sizeforensics.dtypes import elements
-from sizeforensics.matching.batch_norms import ROUNDOFF, Array
+from sizeforensics.matching.arrays import ROUNDOFF, Array
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.units import Unit
 

@@ -8,7 +8,7 @@ import pytest
 from sizeforensics.fingerprints import fingerprints
 from sizeforensics.inventory import Module
 from sizeforensics.matching import Pairing, units_of
-from sizeforensics.matching.batch_norms import Vectors, batch_norms
+from sizeforensics.matching.folding.batch_norms import Vectors, batch_norms
 from sizeforensics.views import cover
 from tests.builders import artifact
 

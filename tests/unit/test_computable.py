@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from sizeforensics.dtypes import numpy_dtype
-from sizeforensics.matching import grids, waves
-from sizeforensics.matching.computable import _periods, recipe
+from sizeforensics.matching.constants import grids, waves
+from sizeforensics.matching.constants.computable import _periods, recipe
 
 Array = npt.NDArray[Any]
 

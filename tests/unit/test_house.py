@@ -45,6 +45,8 @@ FORMATS = {
 }  # fmt: skip
 SHARED = {"encodings": set(), "torch_parts": {"encodings"}, "onnx_parts": {"encodings"}}
 """Folders of ``formats`` and which of the other folders each may import."""
+TIERS = {"folding": set(), "constants": set(), "quantization": set(), "parts": {"folding"}}
+"""Folders of ``matching``, likewise."""
 HEAVY = {"pandas", "matplotlib", "onnx", "torch", "rich", "ml_dtypes"}
 
 
@@ -145,6 +147,20 @@ def test_folders_of_formats_import_down(folder):
         parts = {parts[1] for parts in imported_by(path) if parts[0] == "formats" and parts[1:]}
         assert not parts & FORMATS, by_path(path)
         assert not parts & (set(SHARED) - SHARED[folder] - {folder}), by_path(path)
+
+
+@pytest.mark.parametrize("folder", sorted(TIERS))
+def test_folders_of_tiers_import_down(folder):
+    for path in (HOUSE / "matching" / folder).glob("*.py"):
+        parts = {parts[1] for parts in imported_by(path) if parts[0] == "matching" and parts[1:]}
+        assert not parts & (set(TIERS) - TIERS[folder] - {folder}), by_path(path)
+
+
+def test_what_all_tiers_share_knows_no_folder_of_them():
+    for path in (HOUSE / "matching").glob("*.py"):
+        if path.stem != "__init__":
+            parts = {parts[1] for parts in imported_by(path) if parts[0] == "matching" and parts[1:]}
+            assert not parts & set(TIERS), by_path(path)
 
 
 @every_module

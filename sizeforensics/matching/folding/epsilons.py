@@ -13,8 +13,9 @@ from math import sqrt
 
 import numpy as np
 
-from sizeforensics.matching.batch_norms import ROUNDOFF, BatchNorm, Scaling
-from sizeforensics.matching.scaling import ROUNDINGS, Scaled
+from sizeforensics.matching.arrays import ROUNDOFF
+from sizeforensics.matching.folding.batch_norms import BatchNorm, Scaling
+from sizeforensics.matching.folding.scaling import ROUNDINGS, Scaled
 
 EPSILONS = (1e-5, 1e-3, 1e-4, 1e-6, 1e-2, 1e-12)
 """Tried first where the file does not say: torch's default, then Keras' and those of common models."""

@@ -10,9 +10,9 @@ from sizeforensics.content import packed
 from sizeforensics.dtypes import elements
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching.casts import castable, equal_after_cast
-from sizeforensics.matching.computable import recipe, repeated_core
+from sizeforensics.matching.constants.computable import recipe, repeated_core
+from sizeforensics.matching.constants.recipes import Array
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.recipes import Array
 from sizeforensics.matching.units import Unit
 
 LEAST_CORE = 32

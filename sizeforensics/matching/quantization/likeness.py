@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sizeforensics.matching.batch_norms import Array, array_of
+from sizeforensics.matching.arrays import Array, array_of
 from sizeforensics.matching.pairing import Pairing
+from sizeforensics.matching.quantization.stored_scales import Index
 from sizeforensics.matching.relations import MAX_PERMUTED_RANK
-from sizeforensics.matching.stored_scales import Index
 from sizeforensics.matching.units import Unit
 
 SAMPLE = 64

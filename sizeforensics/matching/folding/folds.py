@@ -19,19 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sizeforensics.matching.batch_norms import (
-    ROUNDOFF,
-    BatchNorm,
-    Scaling,
-    Vector,
-    Vectors,
-    array_of,
-    batch_norms,
-)
-from sizeforensics.matching.epsilons import scaling_of
-from sizeforensics.matching.norms import Norm, Norms
+from sizeforensics.matching.arrays import ROUNDOFF, Vector, array_of
+from sizeforensics.matching.folding.batch_norms import BatchNorm, Scaling, Vectors, batch_norms
+from sizeforensics.matching.folding.epsilons import scaling_of
+from sizeforensics.matching.folding.norms import Norm, Norms
+from sizeforensics.matching.folding.scaling import ROUNDINGS, Scaled, scalable, scaled_weights
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.scaling import ROUNDINGS, Scaled, scalable, scaled_weights
 from sizeforensics.matching.units import Unit
 
 

@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-from sizeforensics.matching.recipes import COUNT, Array, Doubles, Recipe, same, slack
+from sizeforensics.matching.constants.recipes import COUNT, Array, Doubles, Recipe, same, slack
 
 MOST_DIGITS = 4
 """Digits that one axis is split into: two rows and two columns, of a pair of places."""

@@ -27,11 +27,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sizeforensics.matching.arrays import MOST_ELEMENTS, Doubles, doubles, nearest
-from sizeforensics.matching.batch_norms import ROUNDOFF, array_of
+from sizeforensics.matching.arrays import (
+    MOST_ELEMENTS,
+    ROUNDOFF,
+    Doubles,
+    array_of,
+    doubles,
+    nearest,
+)
+from sizeforensics.matching.folding.scaling import read_floats
 from sizeforensics.matching.names import components
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.scaling import read_floats
 from sizeforensics.matching.units import Unit
 
 ROUNDINGS = 4

@@ -5,24 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from sizeforensics.content import packed
-from sizeforensics.dtypes import elements
-from sizeforensics.excerpts import grid_shape
 from sizeforensics.inventory import Inventory
-from sizeforensics.matching.casts import as_float
+from sizeforensics.matching.arrays import ROUNDOFF, Vector, array_of
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.units import Unit
-
-ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
-"""Unit of roundoff of each float type: half the distance between 1 and the next number."""
-
-Array = npt.NDArray[Any]
-Vector = npt.NDArray[np.float64]
 
 
 class Vectors:
@@ -210,21 +200,3 @@ def _batch_norm(vectors: Vectors, free: Mapping[int, Unit], parts: Parts) -> Bat
     return BatchNorm(
         gamma, beta, mean, variance, counter, gammas, betas, means, variances, parts.eps
     )
-
-
-def array_of(inventory: Inventory, unit: Unit) -> Array | None:
-    """The unit's elements in its shape: float32, or float64 where they are that already.
-
-    Of an excerpt the elements of its grid.
-    """
-    if unit.digest is None or unit.tensor.dtype.name not in ROUNDOFF:
-        return None
-    name, shape = unit.tensor.dtype.name, unit.tensor.shape
-    if unit.excerpt is not None:
-        flat, shape = unit.sample, grid_shape(shape)
-    else:
-        flat = elements(unit.tensor.dtype, packed(inventory, unit.tensor), unit.tensor.elements)
-    if flat is None:
-        return None
-    wide = flat if unit.tensor.dtype.bits >= 32 else as_float(flat, name, "float32")
-    return wide.reshape(shape)

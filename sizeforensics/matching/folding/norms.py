@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sizeforensics.matching.arrays import Doubles, doubles, nearest
-from sizeforensics.matching.batch_norms import ROUNDOFF
+from sizeforensics.matching.arrays import ROUNDOFF, Doubles, doubles, nearest
+from sizeforensics.matching.folding.scaling import ROUNDINGS, Scaled
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.scaling import ROUNDINGS, Scaled
 from sizeforensics.matching.units import Unit
 
 CANDIDATES = 16

@@ -19,9 +19,9 @@ from sizeforensics.dtypes import elements
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching.arrays import nearest
 from sizeforensics.matching.casts import cast_sample, castable, equal_after_cast
-from sizeforensics.matching.computable import recipe
+from sizeforensics.matching.constants.computable import recipe
+from sizeforensics.matching.constants.recipes import Array, bits
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.recipes import Array, bits
 from sizeforensics.matching.units import Unit
 
 LEAST_ROWS = 8

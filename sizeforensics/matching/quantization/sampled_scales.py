@@ -16,13 +16,12 @@ import numpy as np
 
 from sizeforensics.excerpts import grid_places, grid_shape
 from sizeforensics.inventory import Inventory, Quantization
-from sizeforensics.matching.arrays import nearest
-from sizeforensics.matching.batch_norms import ROUNDOFF, Array
-from sizeforensics.matching.likeness import Likeness
+from sizeforensics.matching.arrays import ROUNDOFF, Array, nearest
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.quantized import axes_of, may_be_codes
-from sizeforensics.matching.spreads import Spread, code_limits, difference, holds_codes
-from sizeforensics.matching.stored_scales import is_scale
+from sizeforensics.matching.quantization.likeness import Likeness
+from sizeforensics.matching.quantization.quantized import axes_of, may_be_codes
+from sizeforensics.matching.quantization.spreads import Spread, code_limits, difference, holds_codes
+from sizeforensics.matching.quantization.stored_scales import is_scale
 from sizeforensics.matching.units import Unit
 
 LEAST = 8

@@ -19,8 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sizeforensics.matching.arrays import Doubles, doubles, nearest
-from sizeforensics.matching.batch_norms import ROUNDOFF
+from sizeforensics.matching.arrays import ROUNDOFF, Doubles, doubles, nearest
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.units import Unit
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sizeforensics.content import packed, readable
 from sizeforensics.dtypes import elements
 from sizeforensics.inventory import Inventory, Quantization
-from sizeforensics.matching.batch_norms import ROUNDOFF, Array
+from sizeforensics.matching.arrays import ROUNDOFF, Array
 from sizeforensics.views import Coverage
 
 Index = npt.NDArray[np.int64]

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sizeforensics.dtypes import DTYPES
-from sizeforensics.matching.batch_norms import ROUNDOFF, Array
-from sizeforensics.matching.stored_scales import Index, Stored
+from sizeforensics.matching.arrays import ROUNDOFF, Array
+from sizeforensics.matching.quantization.stored_scales import Index, Stored
 
 SLACK = 1e-5
 """Relative widening of the bounds: the division and the rounding happened in float32."""

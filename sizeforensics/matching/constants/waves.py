@@ -15,7 +15,15 @@ from itertools import pairwise
 
 import numpy as np
 
-from sizeforensics.matching.recipes import SINGLE, Array, Doubles, Recipe, is_float, same, slack
+from sizeforensics.matching.constants.recipes import (
+    SINGLE,
+    Array,
+    Doubles,
+    Recipe,
+    is_float,
+    same,
+    slack,
+)
 from sizeforensics.spans import Integers
 
 SEQUENCE = 8

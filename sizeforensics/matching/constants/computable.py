@@ -6,9 +6,9 @@ from math import isqrt
 
 import numpy as np
 
-from sizeforensics.matching.grids import grid, pieces
-from sizeforensics.matching.recipes import COUNT, Array, Recipe, bits, is_float, same
-from sizeforensics.matching.waves import powers, waves, window
+from sizeforensics.matching.constants.grids import grid, pieces
+from sizeforensics.matching.constants.recipes import COUNT, Array, Recipe, bits, is_float, same
+from sizeforensics.matching.constants.waves import powers, waves, window
 
 STACKED = 4
 """Length up to which an axis may stack tables that have nothing in common: x, y, width, height."""

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sizeforensics.matching.batch_norms import Array, Vector
-from sizeforensics.matching.spreads import CHUNK, SLACK
+from sizeforensics.matching.arrays import Array, Vector
+from sizeforensics.matching.quantization.spreads import CHUNK, SLACK
 
 BLOCKS = (16, 32, 64, 128, 256)
 """Elements that share a scale in blocked quantisation."""

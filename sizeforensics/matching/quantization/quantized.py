@@ -17,11 +17,11 @@ import numpy as np
 
 from sizeforensics.content import packed
 from sizeforensics.dtypes import elements
-from sizeforensics.matching.batch_norms import ROUNDOFF, Array, array_of
-from sizeforensics.matching.likeness import Likeness
+from sizeforensics.matching.arrays import ROUNDOFF, Array, array_of
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.scale_bounds import Fit, fit
-from sizeforensics.matching.spreads import (
+from sizeforensics.matching.quantization.likeness import Likeness
+from sizeforensics.matching.quantization.scale_bounds import Fit, fit
+from sizeforensics.matching.quantization.spreads import (
     SLACK,
     Spread,
     allowed,
@@ -30,7 +30,7 @@ from sizeforensics.matching.spreads import (
     holds_codes,
     spreads,
 )
-from sizeforensics.matching.stored_scales import Stored, stored_scales
+from sizeforensics.matching.quantization.stored_scales import Stored, stored_scales
 from sizeforensics.matching.units import Unit
 
 CANDIDATES = 16

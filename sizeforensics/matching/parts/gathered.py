@@ -20,9 +20,9 @@ from sizeforensics.bags import MODULUS, Numbers
 from sizeforensics.excerpts import grid_shape, places
 from sizeforensics.matching.casts import cast_sample
 from sizeforensics.matching.pairing import Pairing
+from sizeforensics.matching.parts.slices import may_be_sliced, sheets_of
+from sizeforensics.matching.parts.sparse import entries_of
 from sizeforensics.matching.relations import same_bag
-from sizeforensics.matching.slices import may_be_sliced, sheets_of
-from sizeforensics.matching.sparse import entries_of
 from sizeforensics.matching.units import Unit
 
 STRIDES = (1, 2, 3, 4)

@@ -25,7 +25,7 @@ from sizeforensics.content import payload_of
 from sizeforensics.dtypes import elements
 from sizeforensics.excerpts import along_vector
 from sizeforensics.inventory import Inventory
-from sizeforensics.matching.batch_norms import ROUNDOFF, Array, Vector, array_of
+from sizeforensics.matching.arrays import ROUNDOFF, Array, Vector, array_of
 from sizeforensics.matching.casts import as_float
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.units import Unit

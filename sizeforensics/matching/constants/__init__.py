@@ -1,0 +1,1 @@
+"""Tensors that a few numbers regenerate, or that repeat what is smaller."""

@@ -1,0 +1,1 @@
+"""Weights that another computation was folded into: batch-norms, other norms, rotations."""

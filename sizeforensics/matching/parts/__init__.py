@@ -1,0 +1,1 @@
+"""Tensors put together from several others, or cut out of them."""
