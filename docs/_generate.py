@@ -110,7 +110,7 @@ def _kind(value: dict[str, Any]) -> str:
 
 def commands() -> str:
     """What ``--help`` prints, of the program and of every verb."""
-    above = click.Context(cli, info_name="sizeforensics", terminal_width=80)
+    above = click.Context(cli, info_name="sizeforensics", terminal_width=80, **cli.context_settings)
     text = f"# Command line\n\n```text\n{cli.get_help(above)}\n```\n"
     for name, command in cli.commands.items():
         context = click.Context(command, parent=above, info_name=name, terminal_width=80)
