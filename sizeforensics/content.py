@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
+from sizeforensics.dtypes import elements
 from sizeforensics.inventory import Inventory, Tensor
 from sizeforensics.source import BLOCK, Source
 from sizeforensics.views import Coverage, extent
@@ -79,6 +81,11 @@ def packed(inventory: Inventory, tensor: Tensor) -> Bytes:
     if tensor.contiguous:
         return payload.array(start, end)
     return np.ascontiguousarray(_strided(payload, tensor, start, end)).reshape(-1).view(np.uint8)
+
+
+def decoded(inventory: Inventory, tensor: Tensor) -> npt.NDArray[Any] | None:
+    """All elements in C order, shape ``(elements,)``; None where the type has no numpy equivalent."""
+    return elements(tensor.dtype, packed(inventory, tensor), tensor.elements)
 
 
 def _strided(payload: Source, tensor: Tensor, start: int, end: int) -> npt.NDArray[np.void]:

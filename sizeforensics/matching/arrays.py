@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sizeforensics.content import packed
-from sizeforensics.dtypes import elements
+from sizeforensics.content import decoded
 from sizeforensics.excerpts import grid_shape
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching.casts import as_float
@@ -38,8 +37,7 @@ def doubles(pairing: Pairing, unit: Unit) -> Doubles | None:
     # Beside a size of 0 another one may be more than numpy takes.
     if not 0 < unit.tensor.elements <= MOST_ELEMENTS:
         return None
-    data = packed(pairing.inventories[unit.side], unit.tensor)
-    flat = elements(unit.tensor.dtype, data, unit.tensor.elements)
+    flat = decoded(pairing.inventories[unit.side], unit.tensor)
     return None if flat is None else flat.astype(np.float64).reshape(unit.tensor.shape)
 
 
@@ -64,7 +62,7 @@ def array_of(inventory: Inventory, unit: Unit) -> Array | None:
     if unit.excerpt is not None:
         flat, shape = unit.sample, grid_shape(shape)
     else:
-        flat = elements(unit.tensor.dtype, packed(inventory, unit.tensor), unit.tensor.elements)
+        flat = decoded(inventory, unit.tensor)
     if flat is None:
         return None
     wide = flat if unit.tensor.dtype.bits >= 32 else as_float(flat, name, "float32")

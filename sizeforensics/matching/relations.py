@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sizeforensics.content import blocks, packed
+from sizeforensics.content import blocks, decoded
 from sizeforensics.dtypes import elements
 from sizeforensics.excerpts import MOST_AXES, Excerpt, grid_shape
 from sizeforensics.inventory import Inventory, Tensor
@@ -134,7 +134,7 @@ def permuted(
     if source.excerpt is not None and target.excerpt is not None:
         return _permuted_excerpt(source, source.excerpt, target, target.excerpt)
     ours, theirs = (
-        _whole(inventories[unit.side], unit.tensor) if (sample := _all_of(unit)) is None else sample
+        decoded(inventories[unit.side], unit.tensor) if (sample := _all_of(unit)) is None else sample
         for unit in (source, target)
     )
     if ours is None or theirs is None:
@@ -247,7 +247,7 @@ def typed_blocks(
 ) -> Iterator[npt.NDArray[Any]]:
     """Blocks of exactly ``count`` elements (the last may be shorter), shape ``(count,)``."""
     if tensor.elements <= count:
-        whole_tensor = _whole(inventory, tensor)
+        whole_tensor = decoded(inventory, tensor)
         if whole_tensor is not None:
             yield whole_tensor
         return
@@ -255,16 +255,16 @@ def typed_blocks(
     waiting = 0
     left = tensor.elements
     for block in blocks(inventory, tensor, tensor.dtype.nbytes(count)):
-        decoded = elements(tensor.dtype, block, min(len(block) * 8 // tensor.dtype.bits, left))
-        if decoded is None:
+        part = elements(tensor.dtype, block, min(len(block) * 8 // tensor.dtype.bits, left))
+        if part is None:
             raise ValueError(f"type {tensor.dtype.name} has no numpy equivalent")
-        left -= len(decoded)
-        if not held and len(decoded) == count:
-            yield decoded
+        left -= len(part)
+        if not held and len(part) == count:
+            yield part
             continue
         # Strided tensors come in blocks of their own size: cut them anew.
-        held.append(decoded.copy())
-        waiting += len(decoded)
+        held.append(part.copy())
+        waiting += len(part)
         if waiting >= count:
             joined = np.concatenate(held)
             whole = waiting - waiting % count
@@ -273,7 +273,3 @@ def typed_blocks(
             held, waiting = [joined[whole:]], waiting - whole
     if waiting:
         yield np.concatenate(held)
-
-
-def _whole(inventory: Inventory, tensor: Tensor) -> npt.NDArray[Any] | None:
-    return elements(tensor.dtype, packed(inventory, tensor), tensor.elements)

@@ -6,9 +6,9 @@ from collections import defaultdict
 
 import numpy as np
 
-from sizeforensics.content import packed
-from sizeforensics.dtypes import elements
+from sizeforensics.content import decoded
 from sizeforensics.inventory import Inventory
+from sizeforensics.matching.arrays import MOST_ELEMENTS
 from sizeforensics.matching.casts import castable, equal_after_cast
 from sizeforensics.matching.constants.computable import recipe, repeated_core
 from sizeforensics.matching.constants.recipes import Array
@@ -17,9 +17,6 @@ from sizeforensics.matching.units import Unit
 
 LEAST_CORE = 32
 """Elements below which repeated content is a constant that a few numbers make, not a tensor."""
-
-MOST_ELEMENTS = 1 << 26
-"""Elements of a tensor that is looked at for repetition; it is held in memory as a whole."""
 
 
 def match_broadcast(pairing: Pairing) -> None:
@@ -101,6 +98,5 @@ def _array(inventory: Inventory, unit: Unit) -> Array | None:
         return None
     if unit.tensor.elements > MOST_ELEMENTS:
         return None
-    data = packed(inventory, unit.tensor)
-    flat = elements(unit.tensor.dtype, data, unit.tensor.elements)
+    flat = decoded(inventory, unit.tensor)
     return None if flat is None else flat.reshape(unit.tensor.shape)

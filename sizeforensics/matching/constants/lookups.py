@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sizeforensics.content import packed
-from sizeforensics.dtypes import elements
+from sizeforensics.content import decoded
 from sizeforensics.inventory import Inventory
-from sizeforensics.matching.arrays import nearest
+from sizeforensics.matching.arrays import MOST_ELEMENTS, nearest
 from sizeforensics.matching.casts import cast_sample, castable, equal_after_cast
 from sizeforensics.matching.constants.computable import recipe
 from sizeforensics.matching.constants.recipes import Array, bits
@@ -29,9 +28,6 @@ LEAST_ROWS = 8
 
 MOST_TABLE = 1 << 20
 """Elements of a table; the largest known ones have some ten thousand."""
-
-MOST_ELEMENTS = 1 << 26
-"""Elements of what was gathered; it is held in memory as a whole."""
 
 CANDIDATES = 16
 """Tensors of the same least and greatest element that are compared with a table, the nearest first."""
@@ -198,7 +194,7 @@ def _stored_index(pairing: Pairing, table: Unit, index: Array) -> Unit | None:
 
 
 def _array(inventory: Inventory, unit: Unit) -> Array:
-    flat = elements(unit.tensor.dtype, packed(inventory, unit.tensor), unit.tensor.elements)
+    flat = decoded(inventory, unit.tensor)
     if flat is None:
         raise ValueError(f"type {unit.tensor.dtype.name} has no numpy equivalent")
     return flat.reshape(unit.tensor.shape)

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sizeforensics.content import packed
-from sizeforensics.dtypes import DTYPES, elements
+from sizeforensics.content import decoded
+from sizeforensics.dtypes import DTYPES
 from sizeforensics.matching.casts import cast_sample, castable, equal_after_cast
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.units import Unit
@@ -78,8 +78,7 @@ class Sheets:
 
     def _read(self, sheet: Sheet) -> npt.NDArray[Any]:
         tensor = sheet.unit.tensor
-        data = packed(self._pairing.inventories[sheet.unit.side], tensor)
-        flat = elements(tensor.dtype, data, tensor.elements)
+        flat = decoded(self._pairing.inventories[sheet.unit.side], tensor)
         if flat is None:
             raise ValueError(f"type {tensor.dtype.name} has no numpy equivalent")
         if sheet.along == "columns":

@@ -8,8 +8,7 @@ from itertools import chain
 
 import numpy as np
 
-from sizeforensics.content import packed
-from sizeforensics.dtypes import AnyArray, elements
+from sizeforensics.content import decoded
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching.arrays import MOST_ELEMENTS
 from sizeforensics.matching.casts import castable, equal_after_cast
@@ -64,7 +63,7 @@ def _dense_by_count(pairing: Pairing, side: int, counts: set[int]) -> dict[int, 
     least = min(counts, default=0)
     for unit in pairing.free[side].values() if counts else ():
         fits = least < unit.tensor.elements <= MOST_ELEMENTS and unit.digest is not None
-        array = _flat(pairing, unit) if fits and castable(unit.tensor.dtype.name) else None
+        array = decoded(pairing.inventories[unit.side], unit.tensor) if fits and castable(unit.tensor.dtype.name) else None
         if array is not None and (count := int(np.count_nonzero(array))) in counts:
             found[count].append(unit)
     return found
@@ -79,7 +78,9 @@ def _alike(values: Unit, unit: Unit) -> int:
 
 def _order(pairing: Pairing, dense: Unit, values: Unit) -> str | None:
     """In which order the values are the dense elements that are not zero, in words."""
-    flat, kept = _flat(pairing, dense), _flat(pairing, values)
+    flat, kept = (
+        decoded(pairing.inventories[unit.side], unit.tensor) for unit in (dense, values)
+    )
     if flat is None or kept is None:
         return None
     names = dense.tensor.dtype.name, values.tensor.dtype.name
@@ -89,8 +90,3 @@ def _order(pairing: Pairing, dense: Unit, values: Unit) -> str | None:
         if equal_after_cast(filled, names[0], kept, names[1]).all():
             return words
     return None
-
-
-def _flat(pairing: Pairing, unit: Unit) -> AnyArray | None:
-    data = packed(pairing.inventories[unit.side], unit.tensor)
-    return elements(unit.tensor.dtype, data, unit.tensor.elements)

@@ -15,8 +15,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from sizeforensics.content import packed
-from sizeforensics.dtypes import elements
+from sizeforensics.content import decoded
 from sizeforensics.matching.arrays import ROUNDOFF, Array, array_of
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.quantization.likeness import Likeness
@@ -138,7 +137,7 @@ class _Side:
     def _codes(self, unit: Unit, shape: tuple[int, ...]) -> Array | None:
         """The elements of a quantised tensor, without what fills up the last axis."""
         tensor = unit.tensor
-        flat = elements(tensor.dtype, packed(self.inventory, tensor), tensor.elements)
+        flat = decoded(self.inventory, tensor)
         if flat is None:
             return None
         plain = flat if flat.dtype.kind in "iuf" else flat.astype(np.float32)

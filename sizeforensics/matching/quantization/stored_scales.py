@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sizeforensics.content import packed, readable
-from sizeforensics.dtypes import elements
+from sizeforensics.content import decoded, readable
 from sizeforensics.inventory import Inventory, Quantization
 from sizeforensics.matching.arrays import ROUNDOFF, Array
 from sizeforensics.views import Coverage
@@ -85,5 +84,5 @@ def _numbers(inventory: Inventory, link: Quantization, can_read: list[bool]) -> 
 
 def _values(inventory: Inventory, index: int) -> Array | None:
     tensor = inventory.tensors[index]
-    flat = elements(tensor.dtype, packed(inventory, tensor), tensor.elements)
+    flat = decoded(inventory, tensor)
     return None if flat is None else flat.astype(np.float64).reshape(tensor.shape)
