@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import numpy as np
-
 from sizeforensics.fingerprints import Advance, fingerprints, silent
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching import content, names, rounding
@@ -43,8 +41,7 @@ def match(before: Inventory, after: Inventory, advance: Advance = silent) -> Mat
     for tier in _tiers(groups, sampled=before.excerpts is not None):
         if not any(pairing.free):
             break
-        with np.errstate(all="ignore"):  # what is not finite fails every comparison
-            tier(pairing)
+        tier(pairing)
     return pairing.result()
 
 
