@@ -295,15 +295,23 @@ def _tensor_table(report: InspectReport, view: View) -> list[Line]:
     ]  # fmt: skip
     kept.sort(key=lambda row: (0 if view.sort == "name" else -row.bytes, row.name))
     rows = [
-        [visible(row.name), row.dtype, row.shape_text, f"{row.bytes:,}",
+        [visible(row.name), row.dtype, row.shape_text, f"{row.bytes:,}", f"{row.stored_bytes:,}",
          "-" if row.offset is None else f"{row.offset:#x}", row.use]
         for row in kept
     ]  # fmt: skip
     rest = len(report.tensors) - len(rows)
     if rest:
-        nbytes = sum(row.bytes for row in report.tensors) - sum(row.bytes for row in kept)
-        rows.append([f"({counted(rest, 'more tensor')})", "", "", f"{nbytes:,}", "", ""])
-    return styled.table(["tensor", "type", "shape", "bytes", "offset", "use"], rows, right={3, 4})
+        nbytes, stored = (
+            sum(getattr(row, size) for row in report.tensors) - sum(getattr(row, size) for row in kept)
+            for size in ("bytes", "stored_bytes")
+        )
+        rows.append([f"({counted(rest, 'more tensor')})", "", "", f"{nbytes:,}", f"{stored:,}", "", ""])
+    head = ["tensor", "type", "shape", "bytes", "stored", "offset", "use"]
+    if all(row.stored_bytes == row.bytes for row in report.tensors):
+        del head[4]
+        for cells in rows:
+            del cells[4]
+    return styled.table(head, rows, right=set(range(3, len(head) - 1)))
 
 
 # -- spans -------------------------------------------------------------------------------------

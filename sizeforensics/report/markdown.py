@@ -180,10 +180,12 @@ def _tensors(report: InspectReport) -> str:
         return ""
     rows: list[TensorRow] = sorted(report.tensors, key=lambda row: (-row.bytes, row.name))
     cells = [
-        [code(row.name), code(row.dtype), code(row.shape_text), format_bytes(row.bytes)]
+        [code(row.name), code(row.dtype), code(row.shape_text), format_bytes(row.bytes), format_bytes(row.stored_bytes)]
         for row in rows[:MAX_TENSORS]
     ]
     more = rows[MAX_TENSORS:]
     if more:
-        cells.append([counted(len(more), "more tensor"), "", "", format_bytes(sum(row.bytes for row in more))])
-    return details("Largest tensors, elements written out", table(("tensor", "type", "shape", "bytes"), "lllr", cells))
+        nbytes, stored = sum(row.bytes for row in more), sum(row.stored_bytes for row in more)
+        cells.append([counted(len(more), "more tensor"), "", "", format_bytes(nbytes), format_bytes(stored)])
+    head = ("tensor", "type", "shape", "written out", "stored")
+    return details("Largest tensors", table(head, "lllrr", cells))

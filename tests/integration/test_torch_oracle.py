@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import io
 import random
+import types
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -57,15 +61,20 @@ def same(inventory: Inventory, ours: Tensor, theirs: torch.Tensor) -> None:
 
 
 def flat(value: object, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """Tensors of nested dicts and lists with the names we give them."""
+    """Tensors of nested dicts, collections and objects with the names we give them."""
     if isinstance(value, torch.Tensor):
         yield name, value
     elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from flat(item, f"{name}.{key}".lstrip("."))
-    elif isinstance(value, (list, tuple)):
+        for number, (key, item) in enumerate(value.items()):
+            yield from flat(key, f"{name}.<key {number}>".lstrip("."))
+            text = f"<value {number}>" if isinstance(key, torch.Tensor) else key
+            yield from flat(item, f"{name}.{text}".lstrip("."))
+    elif isinstance(value, (list, tuple, set, frozenset, collections.deque)):
         for index, item in enumerate(value):
             yield from flat(item, f"{name}.{index}".lstrip("."))
+    elif dataclasses.is_dataclass(value) or isinstance(value, types.SimpleNamespace):
+        names = getattr(value, "__slots__", None) or vars(value)
+        yield from flat({key: getattr(value, key) for key in names}, name)
 
 
 def agree(data: bytes) -> Inventory:
@@ -187,6 +196,23 @@ def test_of_records_with_one_name_we_read_the_one_that_torch_reads() -> None:
 
 # --- checkpoints ----------------------------------------------------------------------------------
 
+@dataclasses.dataclass
+class Attributes:
+    weight: torch.Tensor
+    rest: object
+
+
+@dataclasses.dataclass(slots=True)
+class Slots:
+    weight: torch.Tensor
+    rest: object
+
+
+class Fields(NamedTuple):
+    weight: torch.Tensor
+    rest: object
+
+
 EIGHTH = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
 
 
@@ -202,6 +228,11 @@ CHECKPOINTS: dict[str, Callable[[], object]] = {
         for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8",
                      "uint8", "uint16", "uint32", "uint64", "complex64", "bool", *EIGHTH)
     },
+    "rare types": lambda: {
+        name: typed(name)
+        for name in ("complex32", "float8_e8m0fnu", "float4_e2m1fn_x2", "bits8", "bits16",
+                     "bits1x8", "bits2x4", "bits4x2")
+    },
     "scalars and nothing": lambda: {"a": torch.tensor(1.5), "b": torch.empty(0, 3)},
     "a list": lambda: [torch.zeros(2), torch.ones(3)],
     "views of one storage": lambda: {
@@ -211,6 +242,20 @@ CHECKPOINTS: dict[str, Callable[[], object]] = {
     "saved view": lambda: {"x": torch.arange(1000.0)[:10]},
     "tied": lambda: {"a": (tied := torch.arange(6.0)), "b": tied},
     "parameters": lambda: {"p": nn.Parameter(torch.ones(2)), "n": nn.Parameter(torch.ones(3), False)},
+    "tensors as keys": lambda: {
+        (key := torch.arange(5.0)): 1, "again": key, (torch.ones(3), 1): 2, nn.Parameter(BASE): BASE[1:],
+        frozenset([torch.zeros(2)]): 3, torch.ones(4): {"deeper": {torch.ones(6): torch.ones(7)}},
+    },
+    "collections": lambda: {
+        "set": {torch.ones(2)}, "frozen": frozenset([torch.ones(3)]),
+        "deque": collections.deque([torch.ones(4), torch.ones(5)], maxlen=3),
+        "default": collections.defaultdict(list, {"a": [torch.ones(6)]}),
+        "ordered": collections.OrderedDict(b=torch.ones(7)), "fields": Fields(torch.ones(8), [BASE]),
+    },
+    "objects": lambda: [
+        kind(torch.ones(2), {"a": torch.ones(3)})
+        for kind in (Attributes, Slots, lambda a, b: types.SimpleNamespace(weight=a, rest=b))
+    ],
     "nested": lambda: {"a": {"b": [torch.ones(1), {"c": torch.ones(2)}]}, "n": 3, "s": "text"},
 }  # fmt: skip
 
@@ -235,7 +280,7 @@ def test_big_endian_checkpoints_agree_too(kind: str) -> None:
     value = CHECKPOINTS[kind]()
     widths = {str(tensor.dtype): tensor.dtype.itemsize for _, tensor in flat(value)}
     for tensor_name, width in widths.items():
-        if tensor_name in ("torch.uint16", "torch.uint32", "torch.uint64"):
+        if tensor_name not in map(str, torch.storage._dtype_to_storage_type_map()):
             continue  # saved as untyped storages, which torch forgets to swap
         part = {name: tensor for name, tensor in flat(value) if str(tensor.dtype) == tensor_name}
         if "complex" in tensor_name:
@@ -298,6 +343,32 @@ def test_numpy_arrays_are_storages_inside_the_pickle() -> None:
                 want = np.array(array.astype(array.dtype.newbyteorder("<")), order="C")
                 got = elements(inventory, ours[name])
                 assert got.tobytes() == want.tobytes(), name
+
+
+def test_masked_arrays_and_records_are_storages_too() -> None:
+    fields = np.dtype([("a", "<i4"), ("b", "<f8")])
+    arrays = {
+        "c": np.ma.masked_array(np.arange(6.0), mask=[0, 1, 0, 0, 1, 1], fill_value=7),
+        "big": np.ma.masked_array(np.arange(6, dtype=">i4").reshape(2, 3, order="F"), mask=True),
+        "fields": np.ma.masked_array(np.zeros(2, fields), mask=[(0, 1), (1, 1)]),
+        "record": np.zeros(3, fields).view(np.recarray),
+    }  # fmt: skip
+    for protocol in (2, 4, 5):
+        inventory = read(saved(arrays, pickle_protocol=protocol))
+        assert inventory.warnings == ()
+        ours = {tensor.name: tensor for tensor in inventory.tensors}
+        assert ours.keys() == {
+            *arrays, "c.mask", "c.fill_value", "big.mask", "fields.mask", "fields.fill_value",
+        }  # fmt: skip
+        for name, array in arrays.items():
+            plain = np.asarray(array)
+            want = plain.astype(plain.dtype.newbyteorder("<")).tobytes()
+            assert elements(inventory, ours[name]).tobytes() == want, name
+            if np.ma.isMaskedArray(array):
+                mask = np.ma.getmaskarray(array)
+                assert elements(inventory, ours[f"{name}.mask"]).tobytes() == mask.tobytes(), name
+        assert elements(inventory, ours["c.fill_value"]).view("<f8") == [7]
+        assert inventory.bytes_by_role()[UNCLAIMED] == 0
 
 
 def test_sparse_and_quantised_parts_are_tensors() -> None:

@@ -206,10 +206,40 @@ def _frombuffer(self: Rebuilder, args: tuple[Any, ...], _: Call) -> Description:
     return _array(self, shape, dtype, order == "F", data)
 
 
+def _masked(self: Rebuilder, _: tuple[Any, ...], call: Call) -> Description:
+    """``_mareconstruct(...)``, whose state is that of an array, then the bytes of its mask and the
+    value that stands for what is masked (``MaskedArray.__getstate__`` in numpy/ma/core.py)."""
+    state = call.state
+    if type(state) is not tuple or len(state) != 7:
+        return NOTHING
+    _version, shape, dtype, fortran, data, mask, fill_value = state
+    found = _array(self, shape, dtype, fortran is True, data)
+    hidden = _elements(self, shape, _mask_dtype(dtype), fortran is True, mask, big_endian=False)
+    return Description((
+        *found.views, *(view._replace(name=".mask") for view in hidden.views),
+        *self.named(fill_value, ".fill_value"),
+    ))  # fmt: skip
+
+
+def _mask_dtype(dtype: Any) -> DType:
+    """What a mask is made of: a bool for each element, or for each of its fields."""
+    fields = dtype.state[3] if type(dtype) is Call and type(dtype.state) is tuple and len(dtype.state) > 3 else None
+    if type(fields) is not tuple or not fields:
+        return DTYPES["bool"]
+    return opaque(f"numpy V{len(fields)}", 8 * len(fields))
+
+
 def _array(self: Rebuilder, size: Any, dtype: Any, fortran: bool, data: Any) -> Description:
     if isinstance(data, ListValue):  # an array of objects: no tensor, the walk goes into them
         return NOTHING
     found, big_endian = _numpy_dtype(dtype)
+    return _elements(self, size, found, fortran, data, big_endian=big_endian)
+
+
+def _elements(
+    self: Rebuilder, size: Any, found: DType | None, fortran: bool, data: Any, *, big_endian: bool
+) -> Description:
+    """The elements of an array that lie in the pickle, one after the other."""
     shape = self.dimensions(size)
     if found is None or shape is None:
         return broken("a numpy array of an unknown type or shape")
@@ -237,15 +267,16 @@ def _numpy_dtype(value: Any) -> tuple[DType | None, bool]:
     """Element type and whether it is big-endian, of ``dtype("f4", False, True)`` and its state."""
     if type(value) is not Call or type(value.args) is not tuple or not value.args:
         return None, False
-    code = value.args[0]
+    code, state = value.args[0], value.state
     if type(code) is Global:
+        if code.name == "record" and type(state) is tuple and len(state) > 5:
+            return _record(state[5]), False
         return DTYPES.get(code.name), False
     if type(code) is not str or not code[1:].isascii() or not code[1:].isdecimal():
         return None, False
     if len(code) > 10 or code[0] == "O":
         return None, False
     size = int(code[1:])
-    state = value.state
     big = type(state) is tuple and len(state) > 1 and state[1] == ">"
     kind = _NUMPY_KINDS.get(code[0])
     if kind is not None:
@@ -253,6 +284,11 @@ def _numpy_dtype(value: Any) -> tuple[DType | None, bool]:
         if dtype is not None:
             return dtype, big and size > 1
     return opaque(f"numpy {code}", (32 if code[0] == "U" else 8) * size), False
+
+
+def _record(size: Any) -> DType | None:
+    """The type of ``numpy.record`` elements of so many bytes."""
+    return opaque(f"numpy V{size}", 8 * size) if type(size) is int and 0 < size < 1 << 31 else None
 
 
 def _payload(self: Rebuilder, data: Any, big_endian: bool) -> Payload | None:
@@ -317,6 +353,7 @@ FUNCTIONS: dict[str, Function] = {
     "torch.jit._pickle.build_tensor_from_id": _table_entry,
     "numpy.core.multiarray._reconstruct": _reconstruct,
     "numpy._core.multiarray._reconstruct": _reconstruct,
+    "numpy.ma.core._mareconstruct": _masked,
     "numpy.core.numeric._frombuffer": _frombuffer,
     "numpy._core.numeric._frombuffer": _frombuffer,
 }

@@ -1,7 +1,7 @@
 """Walk the inert values of a pickle: its tensors, its modules, and who owns each of its bytes.
 
 Every object is expanded once, the first time it is reached in the order of the file, so the work is
-bounded by the pickle however often it shares its parts. Keys are never walked into.
+bounded by the pickle however often it shares its parts.
 """
 
 from __future__ import annotations
@@ -182,8 +182,31 @@ class _Walk:
         place = place._replace(few=len(entries) <= (
             _MOST_TOP_LEVEL if place.path.depth == 0 else _MOST_SUBJECTS
         ))  # fmt: skip
-        for entry in entries.entries():
-            yield from self.entry(*entry, place)
+        for number, entry in enumerate(entries.entries()):
+            if type(entry[0]) in _SCALARS:
+                yield from self.entry(*entry, place)
+            else:
+                yield from self.keyed(number, *entry, place)
+
+    def keyed(  # noqa: PLR0917 - an entry as DictValue.entries gives it
+        self, number: int, key: Any, value: Any, start: int, middle: int, end: int, place: _Place
+    ) -> Iterator[_Task]:
+        """An entry whose key may be a tensor or hold some: optimizers know parameters by themselves.
+
+        A tensor is no name, so the entry goes by its number.
+        """
+        found = self.describe(key)
+        if found is None:
+            if not _hollow(key):
+                path = self.names.child(place.path, "index", f"<key {number}>", few=False)
+                yield key, _Place(path, place.owner, coarse=True)
+            yield from self.entry(key, value, start, middle, end, place)
+            return
+        name = self.names.join(place.path, f"<key {number}>")
+        owner, tasks = self.tensor(key, found, name, place)
+        yield from tasks
+        yield from self.entry(f"<value {number}>", value, start, middle, end, place)
+        self.claim_whole(key, owner)
 
     def entry(  # noqa: PLR0917 - an entry as DictValue.entries gives it
         self, key: Any, value: Any, start: int, middle: int, end: int, place: _Place
@@ -250,7 +273,8 @@ class _Walk:
                         yield from self.entries(part, place._replace(kind="attribute", record=None))
 
     def arguments(self, call: Call, place: _Place) -> Iterator[_Task]:
-        """What a call is made with; lists that TorchScript tags with their type are themselves."""
+        """What a call is made with; sets before protocol 4 are made of a list, and lists that
+        TorchScript tags with their type are themselves."""
         args = call.args
         transparent = type(call.func) is Global and call.func.path in _TRANSPARENT
         pairs = self.pairs(call)
@@ -417,6 +441,7 @@ _TRANSPARENT = frozenset({
     "torch.jit._pickle.restore_type_tag", "torch.jit._pickle.build_intlist",
     "torch.jit._pickle.build_tensorlist", "torch.jit._pickle.build_doublelist",
     "torch.jit._pickle.build_boollist",
+    "builtins.set", "builtins.frozenset", "__builtin__.set", "__builtin__.frozenset",
 })  # fmt: skip
 
 
