@@ -20,7 +20,7 @@ from benchmarks.accuracy.planted import Planted, Sides, Size, pick, planted, rec
 ORT = ("onnxruntime",)
 
 
-def _parameters(path: Path) -> int:
+def parameters(path: Path) -> int:
     """Stored bytes of scales and zero points, which the quantisers of ONNX Runtime name so."""
     ends = ("_scale", "_zero_point", "_scales", "_zero_points")
     return sum(
@@ -38,7 +38,7 @@ def _narrowed(
     return planted(*paths, {
         "carried": (stored + kept, stored + kept),
         f"dtype float32 -> {kind}": (4 * number - stored, 0),
-        "quantization-parameters": (0, _parameters(paths[1])), **more,
+        "quantization-parameters": (0, parameters(paths[1])), **more,
     })  # fmt: skip
 
 

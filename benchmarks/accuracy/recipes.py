@@ -13,6 +13,7 @@ from benchmarks.accuracy import (
     metadata,
     planted,
     quantisation,
+    quantised_folds,
     quantisers,
     sidecars,
     training,
@@ -22,7 +23,7 @@ from benchmarks.accuracy.planted import Recipe
 
 MODULES = (
     dtypes, training, duplicates, constants, encodings, metadata, sidecars, folds, quantisation,
-    quantisers, containers, weights, combinations,
+    quantisers, quantised_folds, containers, weights, combinations,
 )  # fmt: skip
 """Each registers its recipes when it is imported."""
 

@@ -98,8 +98,9 @@ class Pairing:
         self.folds: list[Fold] = []
         self.scales: list[Scale] = []
         self.recipes: dict[tuple[int, int], tuple[str, int]] = {}
-        sampled = any(unit.excerpt is not None for side in units for unit in side)
-        self.computed = "inferred" if sampled else "proved"
+        self.sampled = any(unit.excerpt is not None for side in units for unit in side)
+        """Whether some tensors are known by excerpts alone."""
+        self.computed = "inferred" if self.sampled else "proved"
         """The evidence of a transformation that was computed: of excerpts it is no proof."""
 
     def is_free(self, unit: Unit) -> bool:

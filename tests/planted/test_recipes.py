@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import sizeforensics
-from benchmarks.accuracy import nets
+from benchmarks.accuracy import nets, quantised_folds
 from benchmarks.accuracy.planted import Planted, Recipe
 from benchmarks.accuracy.recipes import RECIPES
 from benchmarks.accuracy.score import Attributed, attributed, evidence, score
@@ -43,8 +43,12 @@ def test_attributes_what_was_planted(built: tuple[Recipe, Planted]) -> None:
     assert planted.deltas.get(recipe.about) or recipe.about in ("carried", "none")
 
 
-NEEDS_PAYLOAD = {"gathered-table", "adapter-merged (parts)", "adapter-merged (DoRA)"}
-"""Recipes of a table that is looked up, and of weights that are more than the sum of two others."""
+NEEDS_PAYLOAD = {
+    "gathered-table", "adapter-merged (parts)", "adapter-merged (DoRA)",
+    *(name for name, recipe in RECIPES.items() if recipe.plant.__module__ == quantised_folds.__name__),
+}  # fmt: skip
+"""Recipes of a table that is looked up, of weights that are more than the sum of two others, and of
+such as were multiplied before they were quantised."""
 
 
 def test_snapshots_give_each_cause_the_bytes_of_the_files(built: tuple[Recipe, Planted]) -> None:

@@ -23,7 +23,7 @@ VECTORS = {
 def found(inventory):
     coverage = cover(inventory)
     units = units_of(inventory, coverage, fingerprints(inventory, coverage), 0)
-    pairing = Pairing((inventory, inventory), (units, []))
+    pairing = Pairing((inventory, inventory), (units, []), (coverage, coverage))
     return list(batch_norms(Vectors(pairing), 0))
 
 

@@ -45,7 +45,9 @@ FORMATS = {
 }  # fmt: skip
 SHARED = {"encodings": set(), "torch_parts": {"encodings"}, "onnx_parts": {"encodings"}}
 """Folders of ``formats`` and which of the other folders each may import."""
-TIERS = {"folding": set(), "constants": set(), "quantization": set(), "parts": {"folding"}}
+TIERS = {
+    "quantization": set(), "constants": set(), "folding": {"quantization"}, "parts": {"folding"},
+}  # fmt: skip
 """Folders of ``matching``, likewise."""
 HEAVY = {"pandas", "matplotlib", "onnx", "torch", "rich", "ml_dtypes"}
 

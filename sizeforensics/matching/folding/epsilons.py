@@ -13,7 +13,6 @@ from math import sqrt
 
 import numpy as np
 
-from sizeforensics.matching.arrays import ROUNDOFF
 from sizeforensics.matching.folding.batch_norms import BatchNorm, Scaling
 from sizeforensics.matching.folding.scaling import ROUNDINGS, Scaled
 
@@ -30,25 +29,26 @@ DIFFERENT = 8
 """Tolerances by which scales differ that no eps makes equal."""
 
 
-def scaling_of(norm: BatchNorm, scaled: Scaled) -> tuple[Scaling, float] | None:
-    """What the norm does under the eps that the factors allow, and how far the worst factor is off."""
+def scalings_of(norm: BatchNorm, scaled: Scaled) -> list[tuple[Scaling, float]]:
+    """What the norm does under each eps that the factors allow, and how far the worst factor is off.
+
+    The closest comes first; where factors are known within bounds only, the likeliest."""
     # A few channels refuse nearly every other batch-norm of the same width.
     last = len(scaled.factors) - 1
     if not all(_possible(norm, scaled, at) for at in (0, last // 2, last)):
-        return None
+        return []
     low, high = _bounds(norm, scaled)
     likely = [eps for eps in (EPSILONS if norm.eps is None else (norm.eps,)) if low <= eps <= high]
     if not likely and norm.eps is None and _differ(scaled):
         low, high = max(low, 0.0), min(high, MOST)
         likely = [shortest_decimal(low, high)] if low <= high else []
-    found = [_under(norm, scaled, eps) for eps in likely]
-    return min(found, key=lambda pair: pair[1], default=None)
+    return sorted((_under(norm, scaled, eps) for eps in likely), key=lambda pair: pair[1])
 
 
 def _under(norm: BatchNorm, scaled: Scaled, eps: float) -> tuple[Scaling, float]:
     scaling = norm.under(eps)
-    errors = np.abs(scaled.of_channels(scaling.scale) - scaled.factors)
-    return scaling, float(np.max(errors[np.isfinite(scaled.slack)], initial=0.0))
+    errors = np.abs(scaled.of_channels(scaling.scale) - scaled.factors) - scaled.slack
+    return scaling, float(np.max(errors, initial=0.0))
 
 
 def _possible(norm: BatchNorm, scaled: Scaled, channel: int) -> bool:
@@ -93,7 +93,7 @@ def _differ(scaled: Scaled) -> bool:
 
 
 def _tolerance(scaled: Scaled) -> float:
-    return 2 * ROUNDINGS * ROUNDOFF[scaled.target.tensor.dtype.name]
+    return 2 * ROUNDINGS * scaled.roundoff
 
 
 def shortest_decimal(low: float, high: float) -> float:

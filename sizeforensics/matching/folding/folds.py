@@ -15,24 +15,28 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 
-from sizeforensics.matching.arrays import ROUNDOFF, Vector, array_of
+from sizeforensics.matching.arrays import Vector, array_of
 from sizeforensics.matching.folding.batch_norms import BatchNorm, Scaling, Vectors, batch_norms
-from sizeforensics.matching.folding.epsilons import scaling_of
+from sizeforensics.matching.folding.epsilons import scalings_of
 from sizeforensics.matching.folding.norms import Norm, Norms
+from sizeforensics.matching.folding.scaled_codes import scaled_codes
 from sizeforensics.matching.folding.scaling import ROUNDINGS, Scaled, scalable, scaled_weights
 from sizeforensics.matching.pairing import Pairing
+from sizeforensics.matching.quantization.spreads import holds_codes
 from sizeforensics.matching.units import Unit
 
 
 class _Folding(NamedTuple):
-    """A batch-norm, and what it does to the channels of a weight."""
+    """A batch-norm, and what it may do to the channels of a weight, the likeliest first: only the bias
+    tells how small an eps is that the weight does not show."""
 
     norm: BatchNorm
-    scaling: Scaling
+    scalings: list[Scaling]
 
 
 class _Fold(NamedTuple):
@@ -48,7 +52,7 @@ def match_folded(pairing: Pairing) -> None:
     Where both artifacts have a norm for one pair of weights, the closer one counts, whichever of
     the two comes first.
     """
-    if not all(any(map(scalable, free.values())) for free in pairing.free):
+    if not all(any(map(_may_be_folded, free.values())) for free in pairing.free):
         return
     vectors = Vectors(pairing)
     holders = [_Holder(vectors, side) for side in (0, 1)]
@@ -74,14 +78,18 @@ def match_folded(pairing: Pairing) -> None:
                     bare.append((batch_norm.mean, scaled.target))
         elif norm is not None:
             if all(map(pairing.is_free, norm.absorbed)):
-                words = f"{norm.words} applied{_cast_words(scaled)}"
+                words = f"{norm.words} applied{scaled.how}"
                 pairing.pair(scaled.source, scaled.target, pairing.computed, words, scaled.error)
                 for unit in norm.absorbed:
                     pairing.fold(unit, scaled.target, f"{norm.words} of", pairing.computed)
         else:
-            words = f"scaled per channel of axis {scaled.axis}{_cast_words(scaled)}"
+            words = f"scaled per channel of axis {scaled.axis}{scaled.how}"
             pairing.pair(scaled.source, scaled.target, pairing.computed, words, scaled.error)
     _absorb_counters(pairing, bare)
+
+
+def _may_be_folded(unit: Unit) -> bool:
+    return scalable(unit) or (len(unit.tensor.shape) > 1 and holds_codes(unit.tensor.dtype.name))
 
 
 def _absorb_counters(pairing: Pairing, bare: list[tuple[Unit, Unit]]) -> None:
@@ -116,6 +124,7 @@ class _Holder:
     """The norms of one side, and what they were folded into on the other."""
 
     def __init__(self, vectors: Vectors, side: int) -> None:
+        self._vectors = vectors
         self._pairing = vectors.pairing
         self._side = side
         self._norms: dict[int, list[BatchNorm]] = defaultdict(list)
@@ -127,15 +136,21 @@ class _Holder:
     def folds(self, settled: set[tuple[int, int]]) -> Iterator[_Fold]:
         """Each norm and each weight once; weights that a norm explains become ``settled``."""
         for scaled in scaled_weights(self._pairing, self._side, self.widths, settled):
-            rivals = self._norms[scaled.channels]
-            found = _find_norm(scaled, rivals)
+            found = _find_norm(scaled, self._norms[scaled.channels])
             norm = found if found is not None else self._others.find(scaled)
             if found is not None:
-                rivals.remove(found.norm)
+                self._norms[scaled.channels].remove(found.norm)
             if norm is not None:
                 settled |= {(unit.side, unit.index) for unit in (scaled.source, scaled.target)}
             if norm is not None or scaled.plain:
                 yield _Fold(scaled, norm)
+        for likely in scaled_codes(self._vectors, self._side, self._norms.keys(), settled):
+            found = _find_norm(likely.scaled, self._norms[likely.scaled.channels])
+            known = None if found is None else likely.under(found.scalings[0].scale)
+            if found is not None and known is not None:
+                self._norms[known.channels].remove(found.norm)
+                settled |= {(unit.side, unit.index) for unit in (known.source, known.target)}
+                yield _Fold(known, found)
 
 
 def _closeness(fold: _Fold) -> tuple[float, bytes, bytes]:
@@ -148,12 +163,10 @@ def _place(vectors: Vectors, scaled: Scaled, folding: _Folding) -> None:
     """Match the weight and the bias that the fold made; the rest of the batch-norm is absorbed."""
     pairing, norm = vectors.pairing, folding.norm
     name = norm.mean.tensor.name.rpartition(".")[0] or norm.mean.tensor.name
-    words = (
-        f"batch-norm {name} (eps {folding.scaling.eps:g}) folded into axis {scaled.axis}"
-        f"{_cast_words(scaled)}"
-    )
+    biases = ((scaling, _find_bias(vectors, scaled, norm, scaling)) for scaling in folding.scalings)
+    scaling, found = next(filter(itemgetter(1), biases), (folding.scalings[0], None))
+    words = f"batch-norm {name} (eps {scaling.eps:g}) folded into axis {scaled.axis}{scaled.how}"
     pairing.pair(scaled.source, scaled.target, pairing.computed, words, scaled.error)
-    found = _find_bias(vectors, scaled, folding)
     if found is not None:
         bias, own, error = found
         # A batch-norm without shift leaves its mean in the bias.
@@ -172,18 +185,13 @@ def _place(vectors: Vectors, scaled: Scaled, folding: _Folding) -> None:
             pairing.fold(unit, scaled.target, words, pairing.computed if known else "inferred")
 
 
-def _cast_words(scaled: Scaled) -> str:
-    names = scaled.source.tensor.dtype.name, scaled.target.tensor.dtype.name
-    return "" if names[0] == names[1] else f", cast {names[0]} -> {names[1]}"
-
-
 def _find_norm(scaled: Scaled, norms: list[BatchNorm]) -> _Folding | None:
     """The batch-norm whose scale is the factor of every channel; the closest if several are."""
     best: tuple[float, _Folding] | None = None
     for norm in norms:
-        found = scaling_of(norm, scaled)
-        if found is not None and (best is None or found[1] < best[0]):
-            best = found[1], _Folding(norm, found[0])
+        found = scalings_of(norm, scaled)
+        if found and (best is None or found[0][1] < best[0]):
+            best = found[0][1], _Folding(norm, [scaling for scaling, _ in found])
     return best[1] if best else None
 
 
@@ -191,29 +199,32 @@ def _find_norm(scaled: Scaled, norms: list[BatchNorm]) -> _Folding | None:
 
 
 def _find_bias(
-    vectors: Vectors, scaled: Scaled, folding: _Folding
+    vectors: Vectors, scaled: Scaled, norm: BatchNorm, scaling: Scaling
 ) -> tuple[Unit, Unit | None, float] | None:
     """(new bias, the layer's own bias if it had one, largest difference)."""
-    tolerance = 4 * ROUNDINGS * ROUNDOFF[scaled.target.tensor.dtype.name]
-    absorbed = {unit.index for unit in folding.norm.units}
-    for width, base, spread, factor in _bias_terms(vectors, scaled, folding.scaling):
+    tolerance = 4 * ROUNDINGS * scaled.roundoff
+    absorbed = {unit.index for unit in norm.units}
+    for width, base, spread, factor in _bias_terms(vectors, scaled, scaling):
         owns: list[tuple[Unit | None, Vector]] = [(None, np.zeros_like(base))]
         owns += [
             (unit, value)
             for unit, value in vectors.free(scaled.source.side, width)
             if unit.index not in absorbed
         ]
-        biases = list(vectors.free(scaled.target.side, width))
+        biases = list(vectors.biases(scaled.target.side, width))
+        if not biases:
+            continue
         # The first channel of all pairs at once refuses nearly every wrong one.
         term = factor[0] * np.array([value[0] for _, value in owns])
-        actual = np.array([value[0] for _, value in biases])[:, None]
-        error = np.abs(base[0] + term - actual)
+        actual = np.array([value[0] for _, value, _ in biases])[:, None]
+        steps = np.array([np.ravel(step)[0] for _, _, step in biases])[:, None]
+        error = np.abs(base[0] + term - actual) - steps
         likely = ~(error > tolerance * (spread[0] + np.abs(term) + np.abs(actual)))
         for at, number in np.argwhere(likely).tolist():
-            (bias, wanted), (own, value) = biases[at], owns[number]
+            (bias, wanted, step), (own, value) = biases[at], owns[number]
             whole = factor * value
             errors = np.abs(base + whole - wanted)
-            if not np.any(errors > tolerance * (spread + np.abs(whole) + np.abs(wanted))):
+            if not np.any(errors - step > tolerance * (spread + np.abs(whole) + np.abs(wanted))):
                 return bias, own, float(errors.max())
     return None
 

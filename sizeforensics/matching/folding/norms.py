@@ -61,7 +61,7 @@ class Norms:
         if source is None or source.shape[scaled.axis] != len(scaled.factors):
             return None
         rows = np.moveaxis(source, scaled.axis, 0).reshape(len(scaled.factors), -1)
-        tolerance = 2 * ROUNDINGS * ROUNDOFF[scaled.target.tensor.dtype.name]
+        tolerance = 2 * ROUNDINGS * scaled.roundoff
         return self._weight_norm(scaled, rows, tolerance) or self._spectral(
             scaled, source, tolerance
         )

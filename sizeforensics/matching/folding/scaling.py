@@ -74,6 +74,10 @@ class Scaled(NamedTuple):
     error: float
     """The largest absolute difference from exactly scaled channels."""
     channels: int
+    roundoff: float
+    """That of the type in which the product was computed."""
+    how: str = ""
+    """What else happened to the source, as words to add."""
     kept: Integers | None = None
     """Of excerpts: which elements of a vector's grid belong to the factors."""
 
@@ -125,10 +129,16 @@ def scaled_weights(
                     yield Scaled(
                         source, target, layout.axis, *found,
                         channels=source.tensor.shape[layout.axis] * layout.groups,
+                        roundoff=ROUNDOFF[target.tensor.dtype.name], how=_cast(source, target),
                         kept=_kept(source, layout),
                     )
                     if (target.side, target.index) in settled:
                         break
+
+
+def _cast(source: Unit, target: Unit) -> str:
+    names = source.tensor.dtype.name, target.tensor.dtype.name
+    return "" if names[0] == names[1] else f", cast {names[0]} -> {names[1]}"
 
 
 def _tries(

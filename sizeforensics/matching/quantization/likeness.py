@@ -4,13 +4,16 @@ All free floats that have the axes of a quantised tensor are read once, and elem
 are kept of each, in every order of the axes that makes its shape. What lies between the bounds of all
 these elements is found among them by sorting, so that neither the order of the file nor the number of
 tensors of one shape matters.
+
+Where each channel may have been multiplied by a factor before, elements of a few channels are kept, and
+of each its share of the squares of those kept of its channel, which no factor changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import permutations
+from itertools import islice, permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +21,7 @@ import numpy.typing as npt
 
 from sizeforensics.matching.arrays import Array, array_of
 from sizeforensics.matching.pairing import Pairing
+from sizeforensics.matching.quantization.spreads import SLACK, Spread, allowed
 from sizeforensics.matching.quantization.stored_scales import Index
 from sizeforensics.matching.relations import MAX_PERMUTED_RANK
 from sizeforensics.matching.units import Unit
@@ -25,11 +29,20 @@ from sizeforensics.matching.units import Unit
 SAMPLE = 64
 """Elements that are kept of each tensor."""
 
+CHANNELS = 8
+"""Channels of which elements are kept where each may have a factor of its own."""
+
 COLUMNS = 16
 """Of these, the ones among which tensors are looked up."""
 
+ROUNDING = 1e-6
+"""Relative widening of the bounds of shares, for the products that were rounded to float32."""
+
 MOST_ALIKE = 16
 """Tensors most alike that are compared in full where no scale is known."""
+
+CANDIDATES = 16
+"""Tensors that agree in all elements sampled, and scales near by, that are compared in full."""
 
 MOST_RANKED = 4096
 """Tensors of one shape that are ranked by likeness; comparing each with each is quadratic."""
@@ -45,19 +58,25 @@ class Candidate(NamedTuple):
 
 
 class Likeness:
-    """Elements of all free floats that can be turned into one shape."""
+    """Elements of all free floats that can be turned into one shape, whatever the factors of the
+    channels of an axis, if there is one."""
 
-    def __init__(self, pairing: Pairing, rivals: Sequence[Unit], shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, pairing: Pairing, rivals: Sequence[Unit], shape: tuple[int, ...], axis: int | None = None
+    ) -> None:
         self._pairing = pairing
         self._shape = shape
-        count = int(np.prod(shape))
-        taken = min(SAMPLE, count)
-        flat = np.arange(taken) * (count - 1) // max(taken - 1, 1)
-        self.places: tuple[Index, ...] = np.unravel_index(flat, shape) if shape else ()
+        self._channels = 1 if axis is None else min(CHANNELS, shape[axis])
+        self._scaled = axis is not None
+        self.places: tuple[Index, ...] = _places(shape, axis, self._channels)
         """Where the elements are that are kept, axis by axis."""
         self._candidates: list[Candidate] = []
         rows = [row for unit in rivals for row in self._rows(unit)]
+        taken = len(self.places[0]) if shape else 1
         self._samples = np.array(rows, dtype=np.float64).reshape(len(rows), taken)
+        if self._scaled:
+            squares = self._samples.reshape(len(rows), self._channels, -1) ** 2
+            self._samples = _shares(squares, _others(squares)).reshape(len(rows), taken)
         self._columns = range(0, taken, max(taken // COLUMNS, 1))
         self._orders = np.argsort(self._samples, axis=0, kind="stable")
         self._sorted = np.take_along_axis(self._samples, self._orders, axis=0)
@@ -75,8 +94,19 @@ class Likeness:
             self._candidates.append(Candidate(unit, order))
             yield squeezed.transpose(order)[places]
 
+    def fitting(self, codes: Array, spread: Spread, type_name: str) -> Iterator[Candidate]:
+        """A few free tensors whose elements are what these codes, of all elements, stand for."""
+        scale, zero = spread.at(self.places)
+        sampled = codes[self.places].astype(np.float64)
+        low, high = allowed(sampled, scale, zero, type_name, spread.roundoff)
+        # A little wider than in the full comparison.
+        fitting = self.between(low - 2 * SLACK * np.abs(low), high + 2 * SLACK * np.abs(high))
+        return islice(fitting, CANDIDATES)
+
     def between(self, low: Array, high: Array) -> Iterator[Candidate]:
         """The free tensors whose elements are within all of these bounds, in the order of the file."""
+        if self._scaled:
+            low, high = self._bounds_of_shares(low, high)
         rows = np.arange(len(self._samples))
         for column in self._columns:
             first = np.searchsorted(self._sorted[:, column], low[column])
@@ -86,6 +116,14 @@ class Likeness:
         samples = self._samples[rows]
         fitting = np.all((samples >= low) & (samples <= high), axis=1)
         return self._free(np.sort(rows[fitting]))
+
+    def _bounds_of_shares(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """How small and how large the shares of squares of elements within these bounds are."""
+        low, high = (bound.reshape(self._channels, -1) for bound in (low, high))
+        least = np.where(low * high < 0, 0.0, np.minimum(np.abs(low), np.abs(high))) ** 2
+        most = np.maximum(np.abs(low), np.abs(high)) ** 2
+        lowest, highest = _shares(least, _others(most)), _shares(most, _others(least))
+        return lowest.reshape(-1) * (1 - ROUNDING), highest.reshape(-1) * (1 + ROUNDING)
 
     def alike(self, codes: Array) -> Iterator[Candidate]:
         """The free tensors whose elements correlate most with these, the most alike first."""
@@ -108,6 +146,44 @@ class Likeness:
             raise ValueError(f"tensor {candidate.unit.tensor.name!r} cannot be read")
         turned = _squeezed(values).transpose(candidate.order)
         return np.ascontiguousarray(turned).reshape(self._shape)
+
+
+def axes_of(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The lengths of the axes longer than 1 in whatever order: what a permutation leaves alone."""
+    return tuple(sorted(size for size in shape if size != 1))
+
+
+def _places(shape: tuple[int, ...], axis: int | None, channels: int) -> tuple[Index, ...]:
+    """Places spread evenly over a shape, or over some channels of an axis, channel after channel."""
+    if not shape:
+        return ()
+    if axis is None:
+        return np.unravel_index(_evenly(int(np.prod(shape)), SAMPLE), shape)
+    rest = (*shape[:axis], *shape[axis + 1 :])
+    inside = np.unravel_index(_evenly(int(np.prod(rest)), SAMPLE // channels), rest) if rest else ()
+    along = _evenly(shape[axis], channels)
+    count = len(inside[0]) if rest else 1
+    places = [np.tile(index, channels) for index in inside]
+    return (*places[:axis], np.repeat(along, count), *places[axis:])
+
+
+def _evenly(count: int, most: int) -> Index:
+    taken = min(most, count)
+    return np.arange(taken) * (count - 1) // max(taken - 1, 1)
+
+
+def _others(squares: Array) -> Array:
+    """The sum of all the others along the last axis, which may be infinite."""
+    alone = np.eye(squares.shape[-1], dtype=bool)
+    others: Array = np.where(alone, 0.0, squares[..., None, :]).sum(axis=-1)
+    return others
+
+
+def _shares(squares: Array, others: Array) -> Array:
+    """Of a sum; of nothing and of infinities the whole."""
+    with np.errstate(all="ignore"):
+        shares: Array = np.nan_to_num(squares / (squares + others), nan=1.0)
+    return shares
 
 
 def _squeezed(values: Array) -> Array:

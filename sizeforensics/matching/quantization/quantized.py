@@ -15,25 +15,20 @@ from collections import defaultdict
 
 import numpy as np
 
-from sizeforensics.content import decoded
 from sizeforensics.matching.arrays import ROUNDOFF, Array, array_of
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.quantization.likeness import Likeness
+from sizeforensics.matching.quantization.likeness import CANDIDATES, Likeness, axes_of
 from sizeforensics.matching.quantization.scale_bounds import Fit, fit
 from sizeforensics.matching.quantization.spreads import (
     SLACK,
-    Spread,
-    allowed,
     code_limits,
     difference,
     holds_codes,
+    in_words,
     spreads,
 )
-from sizeforensics.matching.quantization.stored_scales import Stored, stored_scales
+from sizeforensics.matching.quantization.stored_scales import Stored, codes_of, stored_scales
 from sizeforensics.matching.units import Unit
-
-CANDIDATES = 16
-"""Tensors that agree in all elements sampled, and scales near by, that are compared in full."""
 
 
 def match_quantized(pairing: Pairing) -> None:
@@ -83,16 +78,14 @@ class _Side:
         if stored.width is not None and shape and stored.width <= shape[-1]:
             shape = (*shape[:-1], stored.width)
         likeness = self._like(shape)
-        own = None if likeness is None else self._codes(codes, shape)
+        own = None if likeness is None else codes_of(self.inventory, codes, shape)
         if likeness is None or own is None:
             return
         for spread in spreads(shape, stored):
-            low, high = _bounds(own[likeness.places], spread, likeness, name)
-            for candidate, _ in zip(likeness.between(low, high), range(CANDIDATES), strict=False):
+            for candidate in likeness.fitting(own, spread, name):
                 found = difference(own, likeness.turned(candidate), spread, name)
                 if found is not None:
-                    zero = ", with zero points" if spread.zero_point.any() else ""
-                    how = f"quantised {spread.words}{zero}: within half a step of the stored {stored.name}"
+                    how = in_words(spread, stored)
                     filled = own.size if shape != codes.tensor.shape else None
                     self.pairing.pair(candidate.unit, codes, "proved", how, found, elements=filled)
                     return
@@ -100,7 +93,7 @@ class _Side:
     def _under_any(self, codes: Unit, zero: Array | None) -> None:
         """Match one tensor whose scale nobody names, and the scale if one is near by."""
         likeness = self._like(codes.tensor.shape)
-        own = None if likeness is None else self._codes(codes, codes.tensor.shape)
+        own = None if likeness is None else codes_of(self.inventory, codes, codes.tensor.shape)
         if likeness is None or own is None:
             return
         limits = code_limits(codes.tensor.dtype.name)
@@ -134,26 +127,6 @@ class _Side:
                 return unit
         return None
 
-    def _codes(self, unit: Unit, shape: tuple[int, ...]) -> Array | None:
-        """The elements of a quantised tensor, without what fills up the last axis."""
-        tensor = unit.tensor
-        flat = decoded(self.inventory, tensor)
-        if flat is None:
-            return None
-        plain = flat if flat.dtype.kind in "iuf" else flat.astype(np.float32)
-        whole = plain.reshape(tensor.shape)
-        return whole if shape == tensor.shape else np.ascontiguousarray(whole[..., : shape[-1]])
-
-
-def _bounds(
-    codes: Array, spread: Spread, likeness: Likeness, type_name: str
-) -> tuple[Array, Array]:
-    """What values the codes sampled can stand for, a little wider than in the full comparison."""
-    scale, zero = spread.at(likeness.places)
-    low, high = allowed(codes.astype(np.float64), scale, zero, type_name, spread.roundoff)
-    return low - 2 * SLACK * np.abs(low), high + 2 * SLACK * np.abs(high)
-
-
 def may_be_codes(unit: Unit) -> bool:
     """Whether a tensor may be quantised where no scale is named: small integers in rows."""
     return (
@@ -162,8 +135,3 @@ def may_be_codes(unit: Unit) -> bool:
         and unit.tensor.dtype.bits <= 16
         and len(unit.tensor.shape) > 1
     )
-
-
-def axes_of(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The lengths of the axes longer than 1 in whatever order: what a permutation leaves alone."""
-    return tuple(sorted(size for size in shape if size != 1))

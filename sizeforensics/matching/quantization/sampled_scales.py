@@ -18,8 +18,8 @@ from sizeforensics.excerpts import grid_places, grid_shape
 from sizeforensics.inventory import Inventory, Quantization
 from sizeforensics.matching.arrays import ROUNDOFF, Array, nearest
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.quantization.likeness import Likeness
-from sizeforensics.matching.quantization.quantized import axes_of, may_be_codes
+from sizeforensics.matching.quantization.likeness import Likeness, axes_of
+from sizeforensics.matching.quantization.quantized import may_be_codes
 from sizeforensics.matching.quantization.spreads import Spread, code_limits, difference, holds_codes
 from sizeforensics.matching.quantization.stored_scales import is_scale
 from sizeforensics.matching.units import Unit

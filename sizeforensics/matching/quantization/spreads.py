@@ -170,6 +170,12 @@ def _block_sizes(length: int, blocks: int) -> list[int]:
     return list(dict.fromkeys([*powers, *sizes]))
 
 
+def in_words(spread: Spread, stored: Stored) -> str:
+    """What is said of codes that the numbers stored for them explain."""
+    zero = ", with zero points" if spread.zero_point.any() else ""
+    return f"quantised {spread.words}{zero}: within half a step of the stored {stored.name}"
+
+
 def difference(codes: Array, values: Array, spread: Spread, type_name: str) -> float | None:
     """The largest ``|w - s (q - z)|``; None where an element is further off than rounding puts it,
     or where too few of them say anything.

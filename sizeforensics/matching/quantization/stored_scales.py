@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sizeforensics.content import decoded, readable
 from sizeforensics.inventory import Inventory, Quantization
 from sizeforensics.matching.arrays import ROUNDOFF, Array
+from sizeforensics.matching.units import Unit
 from sizeforensics.views import Coverage
 
 Index = npt.NDArray[np.int64]
@@ -86,3 +87,13 @@ def _values(inventory: Inventory, index: int) -> Array | None:
     tensor = inventory.tensors[index]
     flat = decoded(inventory, tensor)
     return None if flat is None else flat.astype(np.float64).reshape(tensor.shape)
+
+
+def codes_of(inventory: Inventory, unit: Unit, shape: tuple[int, ...]) -> Array | None:
+    """The elements of a quantised tensor, without what fills up the last axis."""
+    flat = decoded(inventory, unit.tensor)
+    if flat is None:
+        return None
+    plain = flat if flat.dtype.kind in "iuf" else flat.astype(np.float32)
+    whole = plain.reshape(unit.tensor.shape)
+    return whole if shape == whole.shape else np.ascontiguousarray(whole[..., : shape[-1]])
