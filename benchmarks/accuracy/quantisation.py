@@ -239,3 +239,35 @@ def by_torch(directory: Path, size: Size) -> Planted:
         "carried": (number, number), "dtype float32 -> int8": (3 * number, 0),
         "quantization-parameters": (0, nbytes([scales]) + nbytes([zero_points])),
     })  # fmt: skip
+
+
+def _beside(directory: Path, weight: Tensor, codes: Tensor, scale: Tensor) -> Planted:
+    """A weight, and its codes with their scale beside them, in state dicts."""
+    before, after = pair(directory, "model.pt")
+    torch.save({"weight": weight}, before)
+    torch.save({"weight": codes, "number": scale}, after)
+    number, kind = weight.numel(), str(codes.dtype).removeprefix("torch.")
+    return planted(before, after, {
+        "carried": (number, number), f"dtype bfloat16 -> {kind}": (number, 0),
+        "quantization-parameters": (0, nbytes([scale])),
+    })  # fmt: skip
+
+
+@recipe("float8-squares", "dtype bfloat16 -> float8_e4m3fn")
+def squares(directory: Path, size: Size) -> Planted:
+    """Weights in float8 with a scale for every 128 x 128 of them, the last ones cut off."""
+    shape, side = (pick(size, 144, 1088), pick(size, 272, 2048)), 128
+    weight = seeded(*shape, dtype=torch.bfloat16)
+    filled = nn.functional.pad(weight.float(), (0, -shape[1] % side, 0, -shape[0] % side))
+    parts = filled.unflatten(0, (-1, side)).unflatten(2, (-1, side))
+    scale = parts.abs().amax(dim=(1, 3)) / torch.finfo(torch.float8_e4m3fn).max
+    codes = (parts / scale[:, None, :, None]).reshape(filled.shape)[: shape[0], : shape[1]]
+    return _beside(directory, weight, codes.to(torch.float8_e4m3fn).contiguous(), scale)
+
+
+@recipe("int8-largest", "dtype bfloat16 -> int8")
+def largest(directory: Path, size: Size) -> Planted:
+    """Weights in int8, and the largest of every row in place of a scale."""
+    weight = seeded(pick(size, 24, 1024), pick(size, 40, 1024), dtype=torch.bfloat16)
+    most = weight.float().abs().amax(dim=1)
+    return _beside(directory, weight, (weight.float() * 127 / most[:, None]).round().to(torch.int8), most)

@@ -45,10 +45,12 @@ def test_attributes_what_was_planted(built: tuple[Recipe, Planted]) -> None:
 
 NEEDS_PAYLOAD = {
     "gathered-table", "adapter-merged (parts)", "adapter-merged (DoRA)",
+    "float8-squares", "int8-largest",
     *(name for name, recipe in RECIPES.items() if recipe.plant.__module__ == quantised_folds.__name__),
 }  # fmt: skip
-"""Recipes of a table that is looked up, of weights that are more than the sum of two others, and of
-such as were multiplied before they were quantised."""
+"""Recipes of a table that is looked up, of weights that are more than the sum of two others, of scales
+that nothing names in layouts that a grid of elements does not show, and of weights that were multiplied
+before they were quantised."""
 
 
 def test_snapshots_give_each_cause_the_bytes_of_the_files(built: tuple[Recipe, Planted]) -> None:

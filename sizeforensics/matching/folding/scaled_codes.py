@@ -21,11 +21,13 @@ from sizeforensics.matching.folding.scaling import BLOCK_ELEMENTS, Scaled, scala
 from sizeforensics.matching.quantization.likeness import Candidate, Likeness, axes_of
 from sizeforensics.matching.quantization.spreads import (
     SLACK,
+    Span,
     Spread,
     allowed,
     difference,
     holds_codes,
     in_words,
+    span_of,
     spreads,
 )
 from sizeforensics.matching.quantization.stored_scales import codes_of
@@ -38,11 +40,8 @@ class _Codes(NamedTuple):
     unit: Unit
     array: Array
     spread: Spread
+    span: Span
     words: str
-
-    @property
-    def type_name(self) -> str:
-        return self.unit.tensor.dtype.name
 
 
 class ScaledCodes(NamedTuple):
@@ -59,7 +58,7 @@ class ScaledCodes(NamedTuple):
         codes = self.codes
         sizes = [-1 if at == self.axis else 1 for at in range(self.values.ndim)]
         values = self.values * factors.reshape(sizes)
-        found = difference(codes.array, values, codes.spread, codes.type_name)
+        found = difference(codes.array, values, codes.spread, codes.span.type_name)
         return None if found is None else self.scaled._replace(error=found, how=f", {codes.words}")
 
 
@@ -83,7 +82,7 @@ def scaled_codes(
                 rivals = weights[axes_of(shape)]
                 likeness[shape, axis] = Likeness(vectors.pairing, rivals, shape, axis)
             alike = likeness[shape, axis]
-            for candidate in alike.fitting(codes.array, codes.spread, codes.type_name):
+            for candidate in alike.fitting(codes.array, codes.spread, codes.span):
                 pair = candidate.unit, codes.unit
                 if not any((unit.side, unit.index) in settled for unit in pair):
                     values = alike.turned(candidate)
@@ -108,8 +107,9 @@ def _all_codes(
         if axes_of(unit.tensor.shape) in shapes and holds_codes(unit.tensor.dtype.name):
             array = codes_of(inventory, unit, unit.tensor.shape)
             if array is not None:
+                span = span_of(array, unit.tensor.dtype.name)
                 for spread in spreads(unit.tensor.shape, stored):
-                    yield _Codes(unit, array, spread, in_words(spread, stored))
+                    yield _Codes(unit, array, spread, span, in_words(spread, stored))
 
 
 def _axis_of(candidate: Candidate, shape: tuple[int, ...], axis: int) -> int:
@@ -134,7 +134,7 @@ def _factors(
     for first, last in pairwise([0, *range(1, len(values), rows), len(values)]):
         part = codes.array[first:last].astype(np.float64)
         numbers = codes.spread.rows(first, last)
-        low, high = allowed(part, *numbers, codes.type_name, codes.spread.roundoff)
+        low, high = allowed(part, *numbers, codes.span, codes.spread.roundoff)
         value = values[first:last].astype(np.float64)
         with np.errstate(all="ignore"):
             ends = low / value, high / value

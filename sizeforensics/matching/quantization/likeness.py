@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from sizeforensics.matching.arrays import Array, array_of
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.quantization.spreads import SLACK, Spread, allowed
+from sizeforensics.matching.quantization.spreads import SLACK, Span, Spread, allowed
 from sizeforensics.matching.quantization.stored_scales import Index
 from sizeforensics.matching.relations import MAX_PERMUTED_RANK
 from sizeforensics.matching.units import Unit
@@ -57,6 +57,27 @@ class Candidate(NamedTuple):
     order: Order
 
 
+class SortedRows:
+    """Rows of numbers, looked up by bounds of each column without looking at all of them."""
+
+    def __init__(self, rows: Array) -> None:
+        self._rows = rows
+        self._columns = range(0, rows.shape[1], max(rows.shape[1] // COLUMNS, 1))
+        self._orders = np.argsort(rows, axis=0, kind="stable")
+        self._sorted = np.take_along_axis(rows, self._orders, axis=0)
+
+    def between(self, low: Array, high: Array) -> Index:
+        """The rows within all of these bounds, in order."""
+        found = np.arange(len(self._rows))
+        for column in self._columns:
+            first = np.searchsorted(self._sorted[:, column], low[column])
+            last = np.searchsorted(self._sorted[:, column], high[column], side="right")
+            if last - first < len(found):
+                found = self._orders[first:last, column]
+        rows = self._rows[found]
+        return np.sort(found[np.all((rows >= low) & (rows <= high), axis=1)])
+
+
 class Likeness:
     """Elements of all free floats that can be turned into one shape, whatever the factors of the
     channels of an axis, if there is one."""
@@ -77,9 +98,7 @@ class Likeness:
         if self._scaled:
             squares = self._samples.reshape(len(rows), self._channels, -1) ** 2
             self._samples = _shares(squares, _others(squares)).reshape(len(rows), taken)
-        self._columns = range(0, taken, max(taken // COLUMNS, 1))
-        self._orders = np.argsort(self._samples, axis=0, kind="stable")
-        self._sorted = np.take_along_axis(self._samples, self._orders, axis=0)
+        self._sorted = SortedRows(self._samples)
 
     def _rows(self, unit: Unit) -> Iterator[Array]:
         values = array_of(self._pairing.inventories[unit.side], unit)
@@ -94,11 +113,11 @@ class Likeness:
             self._candidates.append(Candidate(unit, order))
             yield squeezed.transpose(order)[places]
 
-    def fitting(self, codes: Array, spread: Spread, type_name: str) -> Iterator[Candidate]:
+    def fitting(self, codes: Array, spread: Spread, span: Span) -> Iterator[Candidate]:
         """A few free tensors whose elements are what these codes, of all elements, stand for."""
         scale, zero = spread.at(self.places)
         sampled = codes[self.places].astype(np.float64)
-        low, high = allowed(sampled, scale, zero, type_name, spread.roundoff)
+        low, high = allowed(sampled, scale, zero, span, spread.roundoff)
         # A little wider than in the full comparison.
         fitting = self.between(low - 2 * SLACK * np.abs(low), high + 2 * SLACK * np.abs(high))
         return islice(fitting, CANDIDATES)
@@ -107,15 +126,7 @@ class Likeness:
         """The free tensors whose elements are within all of these bounds, in the order of the file."""
         if self._scaled:
             low, high = self._bounds_of_shares(low, high)
-        rows = np.arange(len(self._samples))
-        for column in self._columns:
-            first = np.searchsorted(self._sorted[:, column], low[column])
-            last = np.searchsorted(self._sorted[:, column], high[column], side="right")
-            if last - first < len(rows):
-                rows = self._orders[first:last, column]
-        samples = self._samples[rows]
-        fitting = np.all((samples >= low) & (samples <= high), axis=1)
-        return self._free(np.sort(rows[fitting]))
+        return self._free(self._sorted.between(low, high))
 
     def _bounds_of_shares(self, low: Array, high: Array) -> tuple[Array, Array]:
         """How small and how large the shares of squares of elements within these bounds are."""
@@ -158,16 +169,17 @@ def _places(shape: tuple[int, ...], axis: int | None, channels: int) -> tuple[In
     if not shape:
         return ()
     if axis is None:
-        return np.unravel_index(_evenly(int(np.prod(shape)), SAMPLE), shape)
+        return np.unravel_index(evenly(int(np.prod(shape)), SAMPLE), shape)
     rest = (*shape[:axis], *shape[axis + 1 :])
-    inside = np.unravel_index(_evenly(int(np.prod(rest)), SAMPLE // channels), rest) if rest else ()
-    along = _evenly(shape[axis], channels)
+    inside = np.unravel_index(evenly(int(np.prod(rest)), SAMPLE // channels), rest) if rest else ()
+    along = evenly(shape[axis], channels)
     count = len(inside[0]) if rest else 1
     places = [np.tile(index, channels) for index in inside]
     return (*places[:axis], np.repeat(along, count), *places[axis:])
 
 
-def _evenly(count: int, most: int) -> Index:
+def evenly(count: int, most: int) -> Index:
+    """At most so many of the places below a count, the first and the last among them."""
     taken = min(most, count)
     return np.arange(taken) * (count - 1) // max(taken - 1, 1)
 

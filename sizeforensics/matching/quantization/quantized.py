@@ -10,24 +10,20 @@ inferred.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import defaultdict
 
-import numpy as np
-
-from sizeforensics.matching.arrays import ROUNDOFF, Array, array_of
+from sizeforensics.matching.arrays import ROUNDOFF, Array
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.quantization.likeness import CANDIDATES, Likeness, axes_of
-from sizeforensics.matching.quantization.scale_bounds import Fit, fit
+from sizeforensics.matching.quantization.likeness import Likeness, axes_of
 from sizeforensics.matching.quantization.spreads import (
-    SLACK,
-    code_limits,
     difference,
     holds_codes,
     in_words,
+    span_of,
     spreads,
 )
 from sizeforensics.matching.quantization.stored_scales import Stored, codes_of, stored_scales
+from sizeforensics.matching.quantization.unnamed_scales import Explained, Scales
 from sizeforensics.matching.units import Unit
 
 
@@ -50,10 +46,7 @@ class _Side:
         for unit in pairing.free[1 - side].values():
             if unit.distinctive and unit.tensor.dtype.name in ROUNDOFF:
                 self.floats[axes_of(unit.tensor.shape)].append(unit)
-        self.scales: dict[int, list[Unit]] = defaultdict(list)
-        for unit in self.units:
-            if unit.digest is not None and unit.tensor.dtype.name in ROUNDOFF:
-                self.scales[unit.tensor.elements].append(unit)
+        self.scales = Scales(pairing, self.units)
         self._likeness: dict[tuple[int, ...], Likeness] = {}
 
     def match(self) -> None:
@@ -82,7 +75,7 @@ class _Side:
         if likeness is None or own is None:
             return
         for spread in spreads(shape, stored):
-            for candidate in likeness.fitting(own, spread, name):
+            for candidate in likeness.fitting(own, spread, span_of(own, name)):
                 found = difference(own, likeness.turned(candidate), spread, name)
                 if found is not None:
                     how = in_words(spread, stored)
@@ -91,47 +84,30 @@ class _Side:
                     return
 
     def _under_any(self, codes: Unit, zero: Array | None) -> None:
-        """Match one tensor whose scale nobody names, and the scale if one is near by."""
-        likeness = self._like(codes.tensor.shape)
-        own = None if likeness is None else codes_of(self.inventory, codes, codes.tensor.shape)
+        """Match one tensor whose scale nobody names, and the scale if one is stored."""
+        shape = codes.tensor.shape
+        likeness = self._like(shape)
+        own = None if likeness is None else codes_of(self.inventory, codes, shape)
         if likeness is None or own is None:
             return
-        limits = code_limits(codes.tensor.dtype.name)
+        span = span_of(own, codes.tensor.dtype.name)
+        possible: tuple[Unit, Explained] | None = None
         for candidate in likeness.alike(own[likeness.places]):
-            found = fit(own, likeness.turned(candidate), limits, zero)
-            if found is None:
-                continue
-            how, worst, bounds = found
-            scale = self._scale_for(codes, bounds)
-            unit = candidate.unit
-            if scale is None:
-                self.pairing.pair(unit, codes, "inferred", f"{how}, but none is stored", worst)
-            else:
-                self.pairing.pair(unit, codes, "proved", f"{how}, as {scale.tensor.name} does", worst)
-                self.pairing.scale(scale, codes, "a scale that every element allows, of")
-            return
+            found = self.scales.explain(codes, own, likeness.turned(candidate), span, zero)
+            if found is not None and found.scale is not None:
+                self.pairing.pair(candidate.unit, codes, "proved", found.how, found.difference)
+                self.pairing.scale(found.scale, codes, "a scale that every element allows, of")
+                return
+            possible = possible or (found and (candidate.unit, found))
+        if possible is not None:
+            self.pairing.pair(possible[0], codes, "inferred", possible[1].how, possible[1].difference)
 
-    def _scale_for(self, codes: Unit, bounds: Fit) -> Unit | None:
-        """The scale among free floats near by: one number a group, which every element allows."""
-        if not np.isfinite(bounds.high).any():
-            return None
-        rivals = self.scales.get(len(bounds.low), [])
-        at = bisect_left(rivals, codes.index, key=lambda unit: unit.index)
-        nearest = rivals[max(at - CANDIDATES, 0) : at + CANDIDATES]
-        for unit in sorted(nearest, key=lambda unit: abs(unit.index - codes.index)):
-            values = array_of(self.inventory, unit) if self.pairing.is_free(unit) else None
-            if values is None:
-                continue
-            scale = values.reshape(-1).astype(np.float64)
-            if np.all((scale >= bounds.low * (1 - SLACK)) & (scale <= bounds.high * (1 + SLACK))):
-                return unit
-        return None
 
 def may_be_codes(unit: Unit) -> bool:
-    """Whether a tensor may be quantised where no scale is named: small integers in rows."""
+    """Whether a tensor may be quantised where no scale is named: small numbers in rows."""
     return (
         unit.distinctive
-        and unit.tensor.dtype.kind in ("int", "uint")
+        and holds_codes(unit.tensor.dtype.name)
         and unit.tensor.dtype.bits <= 16
         and len(unit.tensor.shape) > 1
     )

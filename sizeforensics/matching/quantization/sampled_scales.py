@@ -88,7 +88,7 @@ class _Side:
                 continue
             link = links.get(codes.index)
             if link is None or (link.scale is None and link.step is None):
-                if may_be_codes(codes):
+                if may_be_codes(codes) and codes.tensor.dtype.kind != "float":
                     self._match_unnamed(codes)
             elif holds_codes(codes.tensor.dtype.name):
                 self._match_stored(codes, link)

@@ -13,14 +13,31 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sizeforensics.dtypes import DTYPES
 from sizeforensics.matching.arrays import Array, Vector
-from sizeforensics.matching.quantization.spreads import CHUNK, SLACK
+from sizeforensics.matching.quantization.spreads import CHUNK, SLACK, Span, allowed, tell
 
-BLOCKS = (16, 32, 64, 128, 256)
-"""Elements that share a scale in blocked quantisation."""
+BLOCKS = (256, 128, 64, 32, 16)
+"""Elements that share a scale in blocked quantisation; what fits large blocks fits their parts."""
+
+SQUARES = (256, 128, 64, 32)
+"""Sides of blocks of matrices. DeepSeek-V3 has 128, the last of a row or column shorter
+(``weight_dequant`` in its ``inference/kernel.py``)."""
 
 LEAST = 16
 """Elements per scale below which a scale that fits is no evidence."""
+
+
+FEW_GROUPS, FEW = 4, 4096
+"""Groups, and elements of each, that are looked at before all are."""
+
+
+class Grouped(NamedTuple):
+    """Codes and values as one row for each scale that they share, shape ``(groups, elements)``."""
+
+    words: str
+    codes: Array
+    values: Array
 
 
 class Fit(NamedTuple):
@@ -36,41 +53,52 @@ class Fit(NamedTuple):
         possible: npt.NDArray[np.bool_] = (self.low <= self.high * (1 + SLACK)) & (self.high > 0)
         return possible
 
+    @property
+    def middle(self) -> Vector:
+        """A scale of each group that satisfies every element."""
+        return (self.low + np.where(np.isfinite(self.high), self.high, self.low)) / 2
 
-def fit(
-    codes: Array, values: Array, limits: tuple[float, float], zero: Array | None = None
-) -> tuple[str, float, Fit] | None:
-    """How the integers quantise the values, the largest difference and the bounds of the scale.
 
-    ``zero`` are the zero points, one or one for each group; None where they have to be found. The
-    answer is None when no scale does.
-    """
+def groupings(codes: Array, values: Array) -> Iterator[Grouped]:
+    """The ways in which elements may share scales, the fewest scales first."""
     for words, groups in _groupings(codes.shape):
-        q, w = groups(codes), groups(values)
-        if q.shape[1] < LEAST or (zero is not None and zero.size not in {1, len(q)}):
-            continue
-        known = None if zero is None else np.broadcast_to(zero.reshape(-1), len(q))
-        # A few groups refuse nearly every wrong candidate.
-        for part in (slice(0, 4), slice(None)):
-            found = _scales(q[part], w[part], limits, None if known is None else known[part])
-            if not found.exists.all():
-                break
-        else:
-            shifted = ", with zero points" if found.zero.any() else ""
-            how = f"quantised {words}{shifted}: one scale puts every element within half a step"
-            return how, _difference(q, w, found), found
-    return None
+        grouped = Grouped(words, groups(codes), groups(values))
+        if grouped.codes.shape[1] >= LEAST:
+            yield grouped
 
 
-def _difference(q: Array, w: Array, fit: Fit) -> float:
-    """Largest ``|w - s (q - z)|`` with the scale in the middle of what is possible."""
-    high = np.where(np.isfinite(fit.high), fit.high, fit.low)
-    scale = ((fit.low + high) / 2)[:, None]
+def fit(grouped: Grouped, span: Span, zero: Array | None = None, roundoff: float = 0.0) -> Fit | None:
+    """The bounds of the scales under which every element is within half a step; None where there
+    are none.
+
+    ``zero`` are the zero points, one or one for each group; None where they have to be found.
+    """
+    _, q, w = grouped
+    if zero is not None and zero.size not in {1, len(q)}:
+        return None
+    if zero is None and DTYPES[span.type_name].kind == "float":
+        zero = np.zeros(1)
+    known = None if zero is None else np.broadcast_to(zero.reshape(-1), len(q))
+    # A few elements of a few groups refuse nearly every wrong candidate.
+    for groups, part in ((slice(FEW_GROUPS), slice(FEW)), (slice(None), slice(None))):
+        own = None if known is None else known[groups]
+        found = _scales(Grouped("", q[groups, part], w[groups, part]), span, own, roundoff)
+        if not found.exists.all():
+            return None
+    return found
+
+
+def difference_under(grouped: Grouped, scale: Vector, zero: Vector, span: Span) -> tuple[float, int]:
+    """The largest ``|w - s (q - z)|``, and how many codes are neither clamped nor at zero."""
+    _, q, w = grouped
+    worst, telling = 0.0, 0
     step = max(CHUNK // max(len(q), 1), 1)
-    return max(
-        float(np.abs(w[:, at : at + step] - scale * (q[:, at : at + step] - fit.zero[:, None])).max())
-        for at in range(0, q.shape[1], step)
-    )
+    for at in range(0, q.shape[1], step):
+        code = q[:, at : at + step].astype(np.float64)
+        error = np.abs(w[:, at : at + step] - scale[:, None] * (code - zero[:, None]))
+        worst = max(worst, float(error.max()))
+        telling += tell(code, zero[:, None], span)
+    return worst, telling
 
 
 def _groupings(shape: tuple[int, ...]) -> Iterator[tuple[str, Callable[[Array], Array]]]:
@@ -82,6 +110,9 @@ def _groupings(shape: tuple[int, ...]) -> Iterator[tuple[str, Callable[[Array], 
                 f"per channel of axis {axis}",
                 partial(_channels, axis=axis),
             )
+    for block in SQUARES if len(shape) == 2 else ():
+        if max(shape) > block:
+            yield f"in blocks of {block} x {block}", partial(_squares, block=block)
     for block in BLOCKS:
         for axis in range(min(len(shape), 2)):
             if shape[axis] % block == 0 and shape[axis] > block:
@@ -99,46 +130,46 @@ def _blocks(array: Array, axis: int, block: int) -> Array:
     return np.moveaxis(array, axis, -1).reshape(-1, block)
 
 
-def _scales(q: Array, w: Array, limits: tuple[float, float], zero: Array | None) -> Fit:
+def _squares(array: Array, block: int) -> Array:
+    """Rows of the elements of each square; zeros fill up the last ones, which any scale allows."""
+    filled = np.pad(array, [(0, -size % block) for size in array.shape])
+    rows, columns = (size // block for size in filled.shape)
+    return filled.reshape(rows, block, columns, block).swapaxes(1, 2).reshape(rows * columns, -1)
+
+
+def _scales(grouped: Grouped, span: Span, zero: Array | None, roundoff: float) -> Fit:
     """The scale interval of each group, for its zero point or else the one that allows a scale."""
     if zero is not None:
-        return _bounds(q, w, zero.astype(np.float64), limits)
+        return _bounds(grouped, span, zero.astype(np.float64), roundoff)
+    _, q, w = grouped
     nearest = np.abs(w).argmin(axis=1)[:, None]
     # What stands for the value closest to zero is the zero point, give or take one.
     guess = np.take_along_axis(q, nearest, axis=1)[:, 0].astype(np.float64)
-    best = _bounds(q, w, np.zeros(len(q)), limits)
+    best = _bounds(grouped, span, np.zeros(len(q)), roundoff)
     for offset in (0, -1, 1):
         if best.exists.all():
             break
-        other = _bounds(q, w, guess + offset, limits)
+        other = _bounds(grouped, span, guess + offset, roundoff)
         better = other.exists & ~best.exists
         best = Fit(*(np.where(better, new, old) for new, old in zip(other, best, strict=True)))
     return best
 
 
-def _bounds(q: Array, w: Array, zero: Vector, limits: tuple[float, float]) -> Fit:
-    """``s (k - 1/2) <= w <= s (k + 1/2)`` with ``k = q - zero``, solved for ``s``.
-
-    The smallest and the largest code are what values beyond the range are clamped to, so they
-    bound on one side only.
-    """
+def _bounds(grouped: Grouped, span: Span, zero: Vector, roundoff: float) -> Fit:
+    """``s low <= w <= s high``, where ``low`` and ``high`` bound what a code stands for under a scale
+    of 1, solved for ``s``."""
+    _, q, w = grouped
     low, high = np.zeros(len(q)), np.full(len(q), np.inf)
     step = max(CHUNK // max(len(q), 1), 1)
     for first in range(0, q.shape[1], step):
         part = slice(first, first + step)
         codes, values = q[:, part].astype(np.float64), w[:, part].astype(np.float64)
-        k = codes - zero[:, None]
+        least, most = allowed(codes, np.ones(1), zero[:, None], span, roundoff)
         # Dividing by a negative edge turns the inequality, so each edge bounds both ways.
-        least, most = values / (k - 0.5), values / (k + 0.5)
-        bounding, capping = codes > limits[0], codes < limits[1]
-        uppers = np.minimum(
-            np.where(bounding & (k > 0.5), least, np.inf),
-            np.where(capping & (k < -0.5), most, np.inf),
-        )
-        lowers = np.maximum(
-            np.where(bounding & (k < 0.5), least, 0.0),
-            np.where(capping & (k > -0.5), most, 0.0),
-        )
+        with np.errstate(all="ignore"):
+            by_least, by_most = values / least, values / most
+        uppers = np.minimum(np.where(least > 0, by_least, np.inf), np.where(most < 0, by_most, np.inf))
+        lowers = np.maximum(np.where(least < 0, by_least, 0.0), np.where(most > 0, by_most, 0.0))
         high = np.minimum(high, uppers.min(axis=1))
         low = np.maximum(low, lowers.max(axis=1))
     return Fit(low, high, zero)

@@ -183,28 +183,37 @@ def difference(codes: Array, values: Array, spread: Spread, type_name: str) -> f
     ``codes`` and ``values`` have one shape. The smallest and the largest code are what values
     beyond the range are clamped to.
     """
-    least, most = code_limits(type_name)
+    span = span_of(codes, type_name)
     worst, telling = 0.0, 0
     step = max(CHUNK // max(codes[:1].size, 1), 1)
     for first in range(0, len(codes), step):
         scale, zero = spread.rows(first, first + step)
         code, value = (side[first : first + step].astype(np.float64) for side in (codes, values))
-        low, high = allowed(code, scale, zero, type_name, spread.roundoff)
+        low, high = allowed(code, scale, zero, span, spread.roundoff)
         around = SLACK * np.abs(value)
         if not np.all((value >= low - around) & (value <= high + around)):
             return None
-        inside = (code != least) & (code != most)
         error = np.abs(value - scale * (code - zero))
         worst = max(worst, float(error.max(initial=0.0)))
-        telling += int(np.count_nonzero(inside & (code != zero)))
-    return worst if telling > TELLING * _spread_evenly(type_name) * codes.size else None
+        telling += tell(code, zero, span)
+    return worst if enough(telling, codes.size, type_name) else None
+
+
+def tell(code: Array, zero: Array, span: Span) -> int:
+    """How many codes are neither clamped nor at the zero point."""
+    return int(np.count_nonzero((code > span.least) & (code < span.most) & (code != zero)))
+
+
+def enough(telling: int, codes: int, type_name: str) -> bool:
+    """Whether so many of them say something."""
+    return telling > TELLING * _spread_evenly(type_name) * codes
 
 
 def allowed(
-    code: Array, scale: Array, zero: Array, type_name: str, roundoff: float
+    code: Array, scale: Array, zero: Array, span: Span, roundoff: float
 ) -> tuple[Array, Array]:
     """Bounds of the values that these codes stand for."""
-    least, most = code_limits(type_name)
+    type_name, least, most = span
     middle = scale * (code - zero)
     rounded = roundoff * (2 * np.abs(code - zero) + np.abs(code))
     half = np.abs(scale) * (_half_steps(code, type_name) * (1 + SLACK) + rounded)
@@ -220,6 +229,21 @@ def _spread_evenly(type_name: str) -> float:
     """Share of the codes of a type that are neither its limits nor the zero point."""
     dtype = DTYPES[type_name]
     return 1.0 if dtype.kind == "float" else 1 - 3 / (1 << dtype.bits)
+
+
+class Span(NamedTuple):
+    """A type of codes, and the smallest and the largest that its quantiser writes."""
+
+    type_name: str
+    least: float
+    most: float
+
+
+def span_of(codes: Array, type_name: str) -> Span:
+    """Symmetric quantisers leave out the smallest signed integer, and clamp to the one above it."""
+    least, most = code_limits(type_name)
+    narrow = least == -most - 1 and most > 1 and codes.size > 0 and codes.min() > least
+    return Span(type_name, -most if narrow else least, most)
 
 
 def code_limits(type_name: str) -> tuple[float, float]:
