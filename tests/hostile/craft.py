@@ -293,7 +293,10 @@ def nested(depth: int, chains: int = 1) -> bytes:
     for level in range(depth):
         attribute = field(1, "then_branch") + field(20, 5) + field(6, inner)
         holder = node("If", attributes=field(5, attribute))
-        inner = graph(nodes=[holder] * (chains if level == depth - 1 else 1))
+        outermost = level == depth - 1
+        inner = graph(
+            *([onnx_tensor()] if outermost else []), nodes=[holder] * (chains if outermost else 1)
+        )
     return model(inner)
 
 

@@ -154,13 +154,13 @@ def placed(build: Callable[[], bytes]) -> Callable[[Path], str]:
 
 
 def recursive() -> bytes:
-    function = field(1, "F") + field(4, "a") + field(5, "b") + field(7, field(4, "F") + field(7, "own")) + field(10, "own")
+    function = field(1, "F") + field(4, "a") + field(5, "b") + field(7, field(1, "a") + field(2, "b") + field(4, "F") + field(7, "own")) + field(10, "own")
     return model(graph(onnx_tensor(), nodes=[node("F")]), more=field(25, function))
 
 
 def mutual() -> bytes:
     def function(name: str, called: str) -> bytes:
-        body = field(7, field(4, called) + field(7, "own"))
+        body = field(7, field(1, "a") + field(2, "b") + field(4, called) + field(7, "own"))
         return field(25, field(1, name) + field(4, "a") + field(5, "b") + body + field(10, "own"))
 
     return model(graph(onnx_tensor(), nodes=[node("F")]), more=function("F", "G") + function("G", "F"))
@@ -172,7 +172,7 @@ def beside(folder: Path) -> str:
     for at in range(1_500):
         (folder / f"data{at}").write_bytes(PAYLOAD)
         tensors.append(external([("location", f"data{at}"), ("offset", "0"), ("length", "16")], name=f"w{at}"))
-    (folder / "model").write_bytes(model(graph(*tensors, nodes=[node(name="n")], more=b"".join(
+    (folder / "model").write_bytes(model(graph(*tensors, nodes=[node(name="n")], more=field(11, field(1, "w")) + b"".join(
         field(1, field(1, f"w{at}") + field(2, f"y{at}") + field(4, "Neg")) for at in range(1_500)))))
     return "model"
 

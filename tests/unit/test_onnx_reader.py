@@ -107,6 +107,62 @@ def test_a_model_cut_off_in_front_of_its_operator_sets_is_refused() -> None:
     assert read(whole).warnings == ()
 
 
+def test_what_a_graph_names_and_nothing_defines_is_a_warning() -> None:
+    inner = helper.make_graph(
+        [helper.make_node("Add", ["x", "lost"], ["z"])], "inner", [],
+        [helper.make_tensor_value_info("z", FLOAT, None)],
+    )  # fmt: skip
+    whole = model([
+        helper.make_node("If", ["c"], ["t"], "branch", then_branch=inner, else_branch=inner),
+        helper.make_node("Clip", ["x", "", "gone"], ["y"], "clip"),
+    ])  # fmt: skip
+    whole.graph.input.append(helper.make_tensor_value_info("c", onnx.TensorProto.BOOL, []))
+    whole.graph.output.append(helper.make_tensor_value_info("nowhere", FLOAT, None))
+    assert read(whole).warnings == (
+        "m.onnx: value 'gone' is read by a node, but nothing defines it",
+        "m.onnx: value 'lost' is read by a node, but nothing defines it",
+        "m.onnx: value 'nowhere' is an output of its graph, but nothing defines it",
+    )
+    whole.graph.initializer.extend([array("lost", 1), array("gone", 1)])
+    del whole.graph.output[-1]
+    assert read(whole).warnings == ()
+
+
+def test_a_model_cut_off_behind_an_operator_set_misses_what_it_calls() -> None:
+    whole = model([
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Gelu", ["a"], ["b"], domain="com.microsoft"),
+        helper.make_node("One", ["b"], ["c"], domain="local"),
+        helper.make_node("Two", ["c"], ["d"], domain="local"),
+        helper.make_node("aten_add", ["d"], ["y"], domain="pkg.onnxscript.torch_lib"),
+    ])  # fmt: skip
+    del whole.opset_import[:]
+    own = [helper.make_opsetid("", 17)]
+    whole.opset_import.extend([
+        *own, helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("local", 1),
+        helper.make_opsetid("pkg.onnxscript.torch_lib", 1),
+    ])  # fmt: skip
+    for domain, name in (
+        ("local", "One"), ("local", "Two"), ("pkg.onnxscript.torch_lib", "aten_add"),
+    ):  # fmt: skip
+        node = helper.make_node("Neg", ["in"], ["out"])
+        whole.functions.append(helper.make_function(domain, name, ["in"], ["out"], [node], own))
+    data = whole.SerializeToString()
+    assert read(data).warnings == ()
+    ends = [data.index(end) + len(end) for end in (b"\x10\x11", b"microsoft\x10\x01", b"torch_lib\x10\x01")]
+    domain, function = "but no opset_import names its domain", "but the model does not hold it"
+    said = [read(data[:end]).warnings for end in ends]
+    assert [len(lines) for lines in said] == [5, 4, 1]
+    assert said[0][0] == f"m.onnx: operator 'com.microsoft.Gelu' is called, {domain}"
+    assert f"m.onnx: operator 'local.One' is called, {domain}" in said[1]
+    assert said[2] == (f"m.onnx: function 'pkg.onnxscript.torch_lib.aten_add' is called, {function}",)
+    del whole.functions[1]
+    assert read(whole).warnings == (f"m.onnx: function 'local.Two' is called, {function}",)
+    whole.graph.node.append(helper.make_node("Sin", ["y"], ["s"]))
+    del whole.opset_import[0]
+    assert f"m.onnx: operator 'Relu' is called, {domain}" in read(whole).warnings
+
+
 # -- bytes
 
 
@@ -484,6 +540,8 @@ def nested(levels: int) -> onnx.ModelProto:
     for _ in range(levels):
         node = helper.make_node("If", ["c"], ["y"], then_branch=graph)
         graph = helper.make_graph([node], "g", [], [Y])
+    for name in "xc":
+        graph.input.append(helper.make_tensor_value_info(name, FLOAT, []))
     return helper.make_model(graph)
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from itertools import compress, count
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 
 from sizeforensics.errors import LimitExceeded
 from sizeforensics.formats.encodings.protobuf_fields import Fields
 from sizeforensics.formats.encodings.protobuf_scalars import LEN
-from sizeforensics.formats.onnx_parts.onnx_constants import ELEMENTS, declare_constant
 from sizeforensics.formats.onnx_parts.onnx_declared import Declared, declare
-from sizeforensics.formats.onnx_parts.onnx_schema import COUNTED_OPERATORS, TABLES, TAGS
+from sizeforensics.formats.onnx_parts.onnx_nodes import NodeReader
+from sizeforensics.formats.onnx_parts.onnx_schema import TABLES
 from sizeforensics.formats.onnx_parts.onnx_walk import Batch, Walk, Warnings
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
@@ -31,25 +27,6 @@ _ENTRIES = 64
 _HOLDERS = frozenset({5, 6, 10, 11, 22, 23})
 """Fields of an attribute that hold tensors and graphs: t, g, tensors, graphs, sparse ones."""
 
-_INTEGER, _REFERENCE = 0x18, 21 << 3 | LEN
-"""Tags of an attribute's integer, and of the name of a function's attribute that holds the value."""
-
-_NODE_TEXTS = np.isin(np.arange(0x80), [0x0A, 0x12, 0x1A, 0x22, 0x3A])
-"""Tags of the texts of a node that are read: inputs, outputs, name, operator and domain."""
-
-
-class NodeChunk(NamedTuple):
-    """Columns of consecutive nodes and of their edges."""
-
-    ops: Integers
-    starts: Integers
-    ends: Integers
-    graphs: Integers
-    read_nodes: Integers
-    read_values: Integers
-    write_nodes: Integers
-    write_values: Integers
-
 
 class Messages(Walk):
     """Walks a ModelProto and gathers what it says beside its bytes."""
@@ -65,22 +42,17 @@ class Messages(Walk):
         """The path of every graph; the model's own is the first."""
         self.parents = [-1]
         """The graph whose values a graph can see; -1 for none."""
-        self.also_read: list[tuple[int, str]] = []
-        """(graph, value) that something other than a node reads: outputs, training bindings."""
+        self.functions: list[tuple[str, str]] = []
+        """Domain and name of each."""
+        self.inputs: list[tuple[int, str]] = []
+        self.outputs: list[tuple[int, str]] = []
+        """(graph, value), for functions too."""
+        self.bindings: list[tuple[int, str]] = []
+        """(graph, value) that training puts a new value to."""
         self.scales: list[tuple[int, str]] = []
         """(graph, value) that a quantization annotation names."""
 
-        self.node_names: list[str] = []
-        self.node_labels: list[str] = []
-        self.constants: dict[int, str] = {}
-        """The first output of every Constant node."""
-        self.integers: dict[int, dict[str, int | None]] = {}
-        """Integer attributes of the nodes that need them; None for what a function's caller says."""
-        self.node_chunks: list[NodeChunk] = []
-        # An unknown key gets the next number: interning without a line of Python per edge.
-        self.ops: dict[str, int] = defaultdict(count().__next__)
-        self.values: dict[str, int] = defaultdict(count().__next__)
-
+        self.nodes = NodeReader()
         self.tensors: list[Declared] = []
         self.tensor_owners: list[int] = []
         """Who owns the payload of each tensor."""
@@ -181,12 +153,19 @@ class Messages(Walk):
 
     def _functions(self, batch: Batch) -> None:
         for fields in self.chunks(batch):
+            functions = list(zip(fields.singular(0x52), fields.singular(0x0A), strict=True))
             titles = [
                 f"function {domain}::{name}" if domain else f"function {name}"
-                for name, domain in zip(fields.singular(0x0A), fields.singular(0x52), strict=True)
+                for domain, name in functions
             ]
+            graphs = np.array([self._new_graph(-1, title) for title in titles])
             batch.owners[fields.begun] = self._owners(titles, ["functions"] * len(titles))
-            batch.graphs[fields.begun] = [self._new_graph(-1, title) for title in titles]
+            batch.graphs[fields.begun] = graphs
+            self.functions += functions
+            for tag, ends in ((0x22, self.inputs), (0x2A, self.outputs)):
+                rows = np.flatnonzero(fields.tags == tag)
+                owning = graphs[fields.message[rows] - fields.first].tolist()
+                ends += zip(owning, fields.texts(rows), strict=True)
             self._walk_all(self.claim(batch, fields), fields)
 
     def _training(self, batch: Batch) -> None:
@@ -210,9 +189,9 @@ class Messages(Walk):
             names = fields.singular(0x0A)
             labels = [f"{shown} {name}" if name else shown for name in names]
             batch.owners[fields.begun] = self._owners(labels, [subject] * len(labels))
-            if batch.purpose == "graph output":
-                graphs = batch.graphs[fields.begun].tolist()
-                self.also_read += zip(graphs, names, strict=True)
+            if batch.purpose:
+                ends = self.outputs if batch.purpose == "graph output" else self.inputs
+                ends += zip(batch.graphs[fields.begun].tolist(), names, strict=True)
             self._walk_all(self.claim(batch, fields), fields)
 
     def _annotations(self, batch: Batch) -> None:
@@ -255,7 +234,7 @@ class Messages(Walk):
             self.properties += zip(keys, shown, strict=True)
         elif batch.purpose == "bindings":
             # "A binding's key is the name of a tensor in the inference graph" (onnx.proto).
-            self.also_read += [(0, key) for key in keys]
+            self.bindings += [(0, key) for key in keys]
         elif batch.purpose == "quantization":
             self.scales += zip(batch.graphs[fields.begun].tolist(), values, strict=True)
         elif batch.purpose == "external":
@@ -269,121 +248,42 @@ class Messages(Walk):
 
     def _nodes(self, batch: Batch) -> None:
         for fields in self.chunks(batch):
-            first = len(self.node_names)
+            first = len(self.nodes)
             if first + fields.count > self.limits.graph_nodes:
                 raise LimitExceeded(
                     self.source.path, self.source.origin() + int(batch.heads[fields.first]),
                     "graph_nodes", self.limits.graph_nodes, f"{first + fields.count:,} or more",
                 )
-            names, ops, outputs = self._read_nodes(batch, fields)
-            labels = names
-            if not all(names):
-                labels = [
-                    name or (f"{op} -> {outputs[at]}" if outputs.get(at) else op)
-                    for at, (name, op) in enumerate(zip(names, ops, strict=True))
-                ]
-            self.node_names += names
-            self.node_labels += labels
-            self.constants |= {
-                first + at: text for at, text in outputs.items() if ops[at] == "Constant"
-            }
-            self.integers |= {
-                first + at: {} for at, op in enumerate(ops) if op in COUNTED_OPERATORS
-            }
-            owners = list(map("node ".__add__, labels))
-            batch.owners[fields.begun] = (
-                self.owners.extend(owners, ops) if labels is names else self._owners(owners, ops)
-            )
+            ops = self.nodes.read(batch, fields)
+            owners = ["node " + label for label in self.nodes.labels[first:]]
+            batch.owners[fields.begun] = self._owners(owners, ops)
             batch.nodes[fields.begun] = np.arange(first, first + fields.count)
             self._walk_all(self.claim(batch, fields), fields)
-
-    def _read_nodes(
-        self, batch: Batch, fields: Fields
-    ) -> tuple[list[str], list[str], dict[int, str]]:
-        """Names and operators of the nodes, and the first output of those that need it for a name.
-
-        Adds their NodeChunk.
-        """
-        rows = np.flatnonzero(_NODE_TEXTS[np.minimum(fields.tags, len(_NODE_TEXTS) - 1)])
-        tags, texts = fields.tags[rows], fields.texts(rows)
-        edge = (tags == 0x0A) | (tags == 0x12)
-        names, ops = _names_and_ops(fields, rows[~edge], list(compress(texts, (~edge).tolist())))
-        op_ids = np.fromiter(map(self.ops.__getitem__, ops), np.int64, len(ops))
-        ends = list(compress(texts, edge.tolist()))
-        values = np.fromiter(map(self.values.__getitem__, ends), np.int64, len(ends))
-        message, read = fields.message[rows[edge]] - fields.first, tags[edge] == 0x0A
-        nodes = message + len(self.node_names)
-        self.node_chunks.append(NodeChunk(
-            op_ids, batch.heads[fields.begun], batch.ends[fields.begun], batch.graphs[fields.begun],
-            nodes[read], values[read], nodes[~read], values[~read],
-        ))  # fmt: skip
-
-        wanted = op_ids == self.ops.get("Constant", -1)
-        if not all(names):
-            wanted |= [not name for name in names]
-        written = np.flatnonzero(~read & wanted[message])
-        # Backwards, so that the first output stays.
-        outputs = {
-            node: ends[at]
-            for node, at in zip(
-                message[written][::-1].tolist(), written[::-1].tolist(), strict=True
-            )
-        }
-        return names, ops, outputs
 
     def _attributes(self, batch: Batch) -> None:
         for fields in self.chunks(batch):
             owners = batch.owners[fields.message]
-            elements = self._read_constants(batch, fields, owners) if self.constants else []
+            elements = self._constants(batch, fields, owners)
             below = self.claim(batch, fields, owners, elements)
             holders = {number: child for number, child in below.items() if number in _HOLDERS}
             if holders:
                 self._label(batch, fields, holders)
-            if self.integers:
-                self._read_integers(batch, fields)
+            self.nodes.read_integers(batch, fields)
             self._walk_all(below, fields)
 
-    def _read_constants(self, batch: Batch, fields: Fields, owners: Integers) -> list[int]:
+    def _constants(self, batch: Batch, fields: Fields, owners: Integers) -> list[int]:
         """Keep the tensors that attributes of Constant nodes are; the fields that hold elements.
 
         These fields get the ``owners`` of their tensors.
         """
-        rows = np.flatnonzero(ELEMENTS[np.minimum(fields.tags, TAGS)])
-        messages = fields.message[rows]
-        of_attribute: dict[int, list[int]] = defaultdict(list)
-        columns = (rows.tolist(), messages.tolist(), batch.nodes[messages].tolist())
-        for row, at, node in zip(*columns, strict=True):
-            if node in self.constants:
-                of_attribute[at].append(row)
-        attributes = fields.singular(0x0A) if of_attribute else []
         elements: list[int] = []
-        for at, held in of_attribute.items():
-            found = declare_constant(
-                fields, held, attributes[at - fields.first], head=int(batch.heads[at]),
-                name=self.constants[int(batch.nodes[at])], graph=int(batch.graphs[at]),
-            )
-            if found is not None:
-                tensor, taken = found
-                shown = tensor.name or "unnamed tensor"
-                owners[taken] = self.owners.add(shown, shown)
-                self.tensors.append(tensor)
-                self.tensor_owners.append(int(owners[taken[0]]))
-                elements += taken
+        for tensor, taken in self.nodes.constants_in(batch, fields):
+            shown = tensor.name or "unnamed tensor"
+            owners[taken] = self.owners.add(shown, shown)
+            self.tensors.append(tensor)
+            self.tensor_owners.append(int(owners[taken[0]]))
+            elements += taken
         return elements
-
-    def _read_integers(self, batch: Batch, fields: Fields) -> None:
-        """Keep what the integer attributes of the nodes in ``integers`` say."""
-        rows = np.flatnonzero((fields.tags == _INTEGER) | (fields.tags == _REFERENCE))
-        nodes = batch.nodes[fields.message[rows]].tolist()
-        wanted = [row for row, node in zip(rows.tolist(), nodes, strict=True) if node in self.integers]
-        if not wanted:
-            return
-        names = fields.singular(0x0A)
-        values = fields.varints(np.array(wanted)).tolist()
-        for row, value in zip(wanted, values, strict=True):
-            at = int(fields.message[row])
-            said = self.integers[int(batch.nodes[at])]
-            said[names[at - fields.first]] = value if fields.tags[row] == _INTEGER else None
 
     def _label(self, batch: Batch, fields: Fields, holders: dict[int, Batch]) -> None:
         """Name the tensors and graphs in attributes after the node and the attribute."""
@@ -394,7 +294,7 @@ class Messages(Walk):
             for at in child.parents.tolist():
                 repeated = repeated + 1 if at == before else 0
                 before = at
-                label = self._attribute_label(int(batch.nodes[at]), names[at - fields.first], number)
+                label = self.nodes.attribute_label(int(batch.nodes[at]), names[at - fields.first], number)
                 labels.append(f"{label}[{repeated}]" if number in {10, 11, 23} else label)
                 if repeated and number in {5, 6, 22}:
                     offset = self.source.origin() + int(fields.starts[0])
@@ -407,13 +307,6 @@ class Messages(Walk):
                     self._new_graph(parent, label)
                     for parent, label in zip(child.graphs.tolist(), labels, strict=True)
                 ])  # fmt: skip
-
-    def _attribute_label(self, node: int, name: str, number: int) -> str:
-        if node < 0:
-            return name  # the default of a function's attribute
-        if number in {5, 22} and self.constants.get(node):
-            return self.constants[node]
-        return f"{self.node_labels[node]}.{name}"
 
     # Tensors
 
@@ -482,27 +375,3 @@ class Messages(Walk):
             owners[roles == NAMES] = named[at][roles == NAMES]
         owners[roles == TENSOR_DATA] = payloads[at][roles == TENSOR_DATA]
         return owners
-
-
-def _names_and_ops(
-    fields: Fields, rows: Integers, texts: list[str]
-) -> tuple[list[str], list[str]]:
-    """The name and the operator of every node, from the rows that say either or the domain."""
-    tags, message = fields.tags[rows], fields.message[rows] - fields.first
-    if (
-        len(rows) == 2 * fields.count
-        and (tags.reshape(-1, 2) == (0x1A, 0x22)).all()
-        and (message.reshape(-1, 2) == np.arange(fields.count)[:, None]).all()
-    ):
-        # Every node says its name and then its operator, as exporters write it.
-        return texts[::2], texts[1::2]
-
-    def singular(tag: int) -> list[str]:
-        wanted = tags == tag
-        return fields.one_each(rows[wanted], list(compress(texts, wanted.tolist())))
-
-    names, ops, domains = singular(0x1A), singular(0x22), singular(0x3A)
-    return names, [
-        f"{domain}.{op}" if domain not in {"", "ai.onnx"} else op
-        for domain, op in zip(domains, ops, strict=True)
-    ]
