@@ -72,6 +72,18 @@ def units_of(
     return found
 
 
+def cast_words(source: Unit, target: Unit) -> str:
+    """What a transformation of one unit into another says further where their types differ."""
+    names = source.tensor.dtype.name, target.tensor.dtype.name
+    return "" if names[0] == names[1] else f", cast {names[0]} -> {names[1]}"
+
+
+def cast_between(one: Unit, other: Unit) -> str:
+    """The same of two units neither of which is made from the other."""
+    names = sorted({one.tensor.dtype.name, other.tensor.dtype.name})
+    return f", cast between {' and '.join(names)}" if len(names) > 1 else ""
+
+
 def is_distinctive(tensor: Tensor, sample: npt.NDArray[Any] | None) -> bool:
     """Whether a readable tensor is neither a few numbers nor a fill, as far as its sample tells."""
     if tensor.elements <= FEW:

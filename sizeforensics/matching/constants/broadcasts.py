@@ -13,7 +13,7 @@ from sizeforensics.matching.casts import castable, equal_after_cast
 from sizeforensics.matching.constants.computable import recipe, repeated_core
 from sizeforensics.matching.constants.recipes import Array
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.units import Unit
+from sizeforensics.matching.units import Unit, cast_words
 
 LEAST_CORE = 32
 """Elements below which repeated content is a constant that a few numbers make, not a tensor."""
@@ -88,9 +88,7 @@ def _match_core(pairing: Pairing, unit: Unit, core: Array, other: Unit) -> None:
     flat = np.ascontiguousarray(core).reshape(-1)
     if equal_after_cast(stored.reshape(-1), names[0], flat, names[1]).all():
         words = f"{core.size:,} elements repeated to {unit.tensor.elements:,}"
-        if names[0] != names[1]:
-            words += f", cast {names[0]} -> {names[1]}"
-        pairing.pair(unit, other, "proved", words)
+        pairing.pair(unit, other, "proved", words + cast_words(other, unit))
 
 
 def _array(inventory: Inventory, unit: Unit) -> Array | None:

@@ -21,7 +21,7 @@ from sizeforensics.matching.casts import cast_sample, castable, equal_after_cast
 from sizeforensics.matching.constants.computable import recipe
 from sizeforensics.matching.constants.recipes import Array, bits
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.units import Unit
+from sizeforensics.matching.units import Unit, cast_words
 
 LEAST_ROWS = 8
 """Rows below which a tensor made of them may be chance."""
@@ -149,9 +149,7 @@ def _match(pairing: Pairing, table: _Lookup, values: Array, lookup: _Lookup) -> 
     words = f"{len(rows):,} rows gathered to {len(index):,}{_index_words(index.reshape(places))}"
     if lookup.axis >= 0 and lookup.axis != len(lookup.unit.tensor.shape) - 1:
         words += f", rows along axis {lookup.axis}"
-    if names[0] != names[1]:
-        words += f", cast {names[0]} -> {names[1]}"
-    pairing.pair(table.unit, lookup.unit, "proved", words)
+    pairing.pair(table.unit, lookup.unit, "proved", words + cast_words(table.unit, lookup.unit))
     stored = _stored_index(pairing, table.unit, index)
     if stored is not None:
         pairing.fold(stored, lookup.unit, "index of the rows gathered in")

@@ -28,7 +28,7 @@ from sizeforensics.inventory import Inventory
 from sizeforensics.matching.arrays import ROUNDOFF, Array, Vector, array_of
 from sizeforensics.matching.casts import as_float
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.units import Unit
+from sizeforensics.matching.units import Unit, cast_words
 from sizeforensics.spans import Integers
 from sizeforensics.views import extent
 
@@ -129,16 +129,11 @@ def scaled_weights(
                     yield Scaled(
                         source, target, layout.axis, *found,
                         channels=source.tensor.shape[layout.axis] * layout.groups,
-                        roundoff=ROUNDOFF[target.tensor.dtype.name], how=_cast(source, target),
+                        roundoff=ROUNDOFF[target.tensor.dtype.name], how=cast_words(source, target),
                         kept=_kept(source, layout),
                     )
                     if (target.side, target.index) in settled:
                         break
-
-
-def _cast(source: Unit, target: Unit) -> str:
-    names = source.tensor.dtype.name, target.tensor.dtype.name
-    return "" if names[0] == names[1] else f", cast {names[0]} -> {names[1]}"
 
 
 def _tries(

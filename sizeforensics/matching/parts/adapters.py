@@ -38,7 +38,7 @@ from sizeforensics.matching.arrays import (
 from sizeforensics.matching.folding.scaling import read_floats
 from sizeforensics.matching.names import components
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.units import Unit
+from sizeforensics.matching.units import Unit, cast_words
 
 ROUNDINGS = 4
 
@@ -374,14 +374,12 @@ def _place(
     merge: _Merge,
 ) -> None:
     first, second = factors
-    names = source.unit.tensor.dtype.name, target.unit.tensor.dtype.name
     words = f"{merge.scale:.4g} times {second.tensor.name} @ {first.tensor.name} added"
     if merge.lengths is not None:
         words += f", rows of the lengths {merge.lengths.tensor.name}"
     if source.turned != target.turned:
         words += ", axes permuted (1, 0)"
-    if names[0] != names[1]:
-        words += f", cast {names[0]} -> {names[1]}"
+    words += cast_words(source.unit, target.unit)
     pairing.pair(source.unit, target.unit, "proved", words, merge.error)
     for unit in (*factors, *(() if merge.lengths is None else (merge.lengths,))):
         if pairing.is_free(unit):

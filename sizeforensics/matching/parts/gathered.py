@@ -23,7 +23,7 @@ from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.parts.slices import may_be_sliced, sheets_of
 from sizeforensics.matching.parts.sparse import entries_of
 from sizeforensics.matching.relations import same_bag
-from sizeforensics.matching.units import Unit
+from sizeforensics.matching.units import Unit, cast_between
 
 STRIDES = (1, 2, 3, 4)
 """How far apart in the file the parts of a whole are: experts may have several weights each."""
@@ -57,7 +57,7 @@ def match_same_elements(pairing: Pairing) -> None:
                     words = f"{few.tensor.elements:,} elements that are not zero"
                 else:
                     continue
-                pairing.pair(unit, other, "inferred", words + _cast_words(unit, other))
+                pairing.pair(unit, other, "inferred", words + cast_between(unit, other))
 
 
 def match_gathered(pairing: Pairing) -> None:
@@ -73,7 +73,7 @@ def match_gathered(pairing: Pairing) -> None:
             continue
         if all(pairing.is_free(unit) for unit in (whole, *parts)):
             words = f"put together from the elements of {len(parts):,} tensors"
-            words += _cast_words(whole, parts[0])
+            words += cast_between(whole, parts[0])
             pairing.slices([(whole, part, part.tensor.elements, words) for part in parts], "inferred")
 
 
@@ -91,7 +91,7 @@ def match_beginnings(pairing: Pairing) -> None:
             larger = whole.tensor.elements > part.tensor.elements
             if larger and pairing.is_free(whole) and pairing.is_free(part):
                 words = f"{part.tensor.elements:,} elements begin alike"
-                words += _cast_words(whole, part)
+                words += cast_between(whole, part)
                 pairing.slices([(whole, part, part.tensor.elements, words)], "inferred")
 
 
@@ -109,11 +109,6 @@ def _bags(unit: Unit) -> dict[str, int]:
 def _own(unit: Unit) -> int:
     """The bag of the elements as they are; 0 where it is not known."""
     return _bags(unit).get(unit.tensor.dtype.name, 0)
-
-
-def _cast_words(one: Unit, other: Unit) -> str:
-    names = sorted({one.tensor.dtype.name, other.tensor.dtype.name})
-    return f", cast between {' and '.join(names)}" if len(names) > 1 else ""
 
 
 def _beginning(unit: Unit, name: str) -> tuple[object, ...] | None:

@@ -20,7 +20,7 @@ from sizeforensics.excerpts import FEW
 from sizeforensics.matching.casts import cast_sample, castable, equal_after_cast
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.relations import typed_blocks
-from sizeforensics.matching.units import Unit
+from sizeforensics.matching.units import Unit, cast_words
 
 CANDIDATES = 16
 """Masks, and originals, of equal elements that are compared in full."""
@@ -76,9 +76,8 @@ def match_masked(pairing: Pairing) -> None:
 
 
 def _place(pairing: Pairing, original: Unit, mask: Unit, target: Unit) -> None:
-    names = original.tensor.dtype.name, target.tensor.dtype.name
-    cast = "" if names[0] == names[1] else f", cast {names[0]} -> {names[1]}"
-    pairing.pair(original, target, "proved", f"pruning mask {mask.tensor.name} applied{cast}")
+    words = f"pruning mask {mask.tensor.name} applied{cast_words(original, target)}"
+    pairing.pair(original, target, "proved", words)
     pairing.fold(mask, target, "pruning mask of")
 
 

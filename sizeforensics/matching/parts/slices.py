@@ -22,7 +22,7 @@ from sizeforensics.content import decoded
 from sizeforensics.dtypes import DTYPES
 from sizeforensics.matching.casts import cast_sample, castable, equal_after_cast
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.units import Unit
+from sizeforensics.matching.units import Unit, cast_between
 
 WINDOW = 8
 """Elements that have to agree before two rows are compared."""
@@ -124,7 +124,7 @@ def match_slices(pairing: Pairing) -> None:
                     pairing.slices([_part(sheet, run) for run in _first_uses(runs)])
                 else:
                     words = f"{sheet.height:,} {sheet.along} are the {table.height:,} {table.along} of the other"
-                    words += f", repeated{_cast_words(unit, table.unit)}"
+                    words += f", repeated{cast_between(unit, table.unit)}"
                     pairing.pair(unit, table.unit, "proved", words)
                 break
 
@@ -356,10 +356,5 @@ def _part(sheet: Sheet, run: Run) -> tuple[Unit, Unit, int, str]:
         f"{sheet.along} {run.start} to {run.start + run.height - 1} are {run.part.along} "
         f"{run.part_start} to {run.part_start + run.height - 1} of the other"
     )
-    words += _cast_words(sheet.unit, run.part.unit)
+    words += cast_between(sheet.unit, run.part.unit)
     return sheet.unit, run.part.unit, run.height * sheet.length, words
-
-
-def _cast_words(whole: Unit, part: Unit) -> str:
-    names = part.tensor.dtype.name, whole.tensor.dtype.name
-    return "" if names[0] == names[1] else f", cast between {names[0]} and {names[1]}"

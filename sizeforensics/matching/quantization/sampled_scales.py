@@ -20,7 +20,13 @@ from sizeforensics.matching.arrays import ROUNDOFF, Array, nearest
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.quantization.likeness import Likeness, axes_of
 from sizeforensics.matching.quantization.quantized import may_be_codes
-from sizeforensics.matching.quantization.spreads import Spread, code_limits, difference, holds_codes
+from sizeforensics.matching.quantization.spreads import (
+    Spread,
+    axes_that_fit,
+    code_limits,
+    difference,
+    holds_codes,
+)
 from sizeforensics.matching.quantization.stored_scales import is_scale
 from sizeforensics.matching.units import Unit
 
@@ -177,18 +183,11 @@ def _spreads(
     if not scale.size or (zero.shape != scale.shape and zero.size != 1):
         return
     zero = np.full(scale.shape, zero.reshape(-1)[0]) if zero.size == 1 else zero
-    for axes in [link.axes] if link.axes is not None else _axes_that_fit(shape, tensor.shape):
+    for axes in [link.axes] if link.axes is not None else axes_that_fit(shape, tensor.shape):
         if len(set(axes)) == len(tensor.shape) and max(axes, default=0) < len(shape):
             places = _places(shape, axes, tensor.shape, link.block)
             numbers = places.of_numbers(scale), places.of_numbers(zero)
             yield Spread(places.words, *numbers, roundoff=roundoff), places
-
-
-def _axes_that_fit(shape: Shape, numbers: Shape) -> Iterator[Shape]:
-    if len(numbers) == 1:
-        yield from ((axis,) for axis, size in enumerate(shape) if size == numbers[0] > 1)
-    elif len(numbers) == len(shape):
-        yield tuple(range(len(shape)))
 
 
 def _places(shape: Shape, axes: Shape, numbers: Shape, block: int | None) -> _Places:

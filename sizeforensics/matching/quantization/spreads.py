@@ -14,6 +14,7 @@ length of the scale does not fit is not tried, and where two fit each is tried.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,7 +80,7 @@ def spreads(shape: tuple[int, ...], stored: Stored) -> Iterator[Spread]:
         numbers = stored.scale.reshape(()), stored.zero_point.reshape(())
         yield Spread("per tensor", *numbers, roundoff=stored.roundoff)
         return
-    tried = _axes_that_fit(shape, stored.scale) if stored.axes is None else [stored.axes]
+    tried = axes_that_fit(shape, stored.scale.shape) if stored.axes is None else [stored.axes]
     for axes in tried:
         scale = _placed(stored.scale, axes, shape)
         zero = None if scale is None else _as_many(stored.zero_point, scale, axes, shape)
@@ -87,11 +88,17 @@ def spreads(shape: tuple[int, ...], stored: Stored) -> Iterator[Spread]:
             yield from _shared(shape, scale, zero, stored)
 
 
-def _axes_that_fit(shape: tuple[int, ...], scale: Array) -> Iterator[tuple[int, ...]]:
-    if max(scale.shape, default=1) == scale.size:
-        yield from ((axis,) for axis, size in enumerate(shape) if size == scale.size)
-    if scale.ndim == len(shape):
-        yield tuple(range(len(shape)))
+def axes_that_fit(
+    shape: tuple[int, ...], numbers: tuple[int, ...]
+) -> Iterator[tuple[int, ...]]:
+    """The axes of a tensor that numbers of another shape may be along: one of them, or all."""
+    along: list[tuple[int, ...]] = []
+    if max(numbers, default=1) == prod(numbers):
+        along = [(axis,) for axis, size in enumerate(shape) if size == prod(numbers) > 1]
+    yield from along
+    every = tuple(range(len(shape)))
+    if len(numbers) == len(shape) and every not in along:
+        yield every
 
 
 def _placed(numbers: Array, axes: tuple[int, ...], shape: tuple[int, ...]) -> Array | None:
