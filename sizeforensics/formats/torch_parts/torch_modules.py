@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from sizeforensics.formats.encodings.pickle_values import (
     Call,
     DictValue,
     Global,
-    ListValue,
     PersistentId,
 )
 
@@ -32,13 +30,6 @@ def module_state(value: Any) -> DictValue | None:
     if scripted(value) or all(name in state.keys for name in MODULE_DICTS):
         return state
     return None
-
-
-def set_of(value: Any) -> Sequence[Any]:
-    """The items of a set, also where protocol 2 writes ``set([...])``."""
-    if type(value) is Call and type(value.args) is tuple and len(value.args) == 1:
-        value = value.args[0]
-    return value.values if isinstance(value, ListValue) else ()
 
 
 def scripted(call: Call) -> bool:

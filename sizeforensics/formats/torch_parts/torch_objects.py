@@ -12,25 +12,31 @@ from typing import Any, NamedTuple
 from sizeforensics.escape import one_line
 from sizeforensics.formats.encodings.pickle_claims import Claims
 from sizeforensics.formats.encodings.pickle_values import (
-    BigInt,
-    Bytes,
     Call,
     DictValue,
     Global,
     ListValue,
-    OutOfBand,
     PersistentId,
     Pickle,
-    Text,
 )
 from sizeforensics.formats.torch_parts import pickle_globals
+from sizeforensics.formats.torch_parts.numpy_functions import ARRAY_FUNCTIONS
+from sizeforensics.formats.torch_parts.torch_containers import (
+    PLAIN,
+    SCALARS,
+    dict_of_pairs,
+    hollow,
+    list_of_pairs,
+    parts_of,
+    set_of,
+    wrapped,
+)
 from sizeforensics.formats.torch_parts.torch_functions import FUNCTIONS
 from sizeforensics.formats.torch_parts.torch_modules import (
     MODULE_DICTS,
     class_path,
     module_state,
     scripted,
-    set_of,
 )
 from sizeforensics.formats.torch_parts.torch_names import MOST_ODDITIES, ROOT, Names, Oddities, Path
 from sizeforensics.formats.torch_parts.torch_rebuild import (
@@ -100,7 +106,7 @@ class _Walk:
 
     def __init__(self, pickle: Pickle, limits: Limits, persistent: Persistent) -> None:
         self.pickle = pickle
-        self.rebuilder = Rebuilder(pickle, limits, FUNCTIONS, persistent)
+        self.rebuilder = Rebuilder(pickle, limits, FUNCTIONS | ARRAY_FUNCTIONS, persistent)
         self.claims = Claims()
         self.tensors: list[PickledTensor] = []
         self.modules: list[PickledModule] = []
@@ -140,7 +146,7 @@ class _Walk:
     def expand(self, value: Any, place: _Place) -> Iterator[_Task] | None:
         """The children of a container or object, the first time it is reached."""
         kind = type(value)
-        if kind in _SCALARS or not self.first(value):
+        if kind in SCALARS or not self.first(value):
             return None
         if kind is tuple:
             return self.items(value, place)
@@ -159,14 +165,14 @@ class _Walk:
         """The items of a list, tuple or set."""
         own = place.path.depth == 0 and not place.coarse and len(values) <= _MOST_SUBJECTS
         for index, value in enumerate(values):
-            if type(value) in _SCALARS:
+            if type(value) in SCALARS:
                 continue
             found = self.describe(value)
             if found is not None:
                 name = self.names.join(place.path, str(index))
                 yield from self.tensor_in_list(value, found, name, place)
                 continue
-            if not own and _hollow(value):
+            if not own and hollow(value):
                 continue
             path = self.names.child(place.path, "index", str(index), few=place.few)
             if own:
@@ -183,7 +189,7 @@ class _Walk:
             _MOST_TOP_LEVEL if place.path.depth == 0 else _MOST_SUBJECTS
         ))  # fmt: skip
         for number, entry in enumerate(entries.entries()):
-            if type(entry[0]) in _SCALARS:
+            if type(entry[0]) in SCALARS:
                 yield from self.entry(*entry, place)
             else:
                 yield from self.keyed(number, *entry, place)
@@ -197,7 +203,7 @@ class _Walk:
         """
         found = self.describe(key)
         if found is None:
-            if not _hollow(key):
+            if not hollow(key):
                 path = self.names.child(place.path, "index", f"<key {number}>", few=False)
                 yield key, _Place(path, place.owner, coarse=True)
             yield from self.entry(key, value, start, middle, end, place)
@@ -214,8 +220,8 @@ class _Walk:
         """One entry: claim its bytes, list its tensors, and return what else it holds."""
         path, record = place.path, place.record
         named = path.depth == 0 and place.kind == "key" and place.few
-        if type(value) in _SCALARS:
-            if record is not None and type(value) in _PLAIN and place.kind != "member":
+        if type(value) in SCALARS:
+            if record is not None and type(value) in PLAIN and place.kind != "member":
                 record.attributes[self.names.text(key)] = value
             if named:
                 child = self.names.child(path, place.kind, self.names.text(key), few=True)
@@ -223,7 +229,7 @@ class _Walk:
                 self.claims.claim(start, end, PICKLE, owner)
             return ()
         found = self.describe(value)
-        if found is None and not named and _hollow(value):
+        if found is None and not named and hollow(value):
             return ()
         text = self.names.text(key)
         if found is not None:
@@ -259,7 +265,7 @@ class _Walk:
             if value.dict_items is not None:
                 yield from self.entries(value.dict_items, place._replace(kind="key", record=None))
         for state in value.states or ():
-            for index, part in enumerate(_parts_of(state)):
+            for index, part in enumerate(parts_of(state)):
                 found = self.describe(part)
                 if found is not None:  # packed parameters: a weight and a bias
                     name = self.names.join(place.path, str(index))
@@ -273,15 +279,13 @@ class _Walk:
                         yield from self.entries(part, place._replace(kind="attribute", record=None))
 
     def arguments(self, call: Call, place: _Place) -> Iterator[_Task]:
-        """What a call is made with; sets before protocol 4 are made of a list, and lists that
-        TorchScript tags with their type are themselves."""
+        """What a call is made with, where it is no other way to write a container."""
         args = call.args
-        transparent = type(call.func) is Global and call.func.path in _TRANSPARENT
-        pairs = self.pairs(call)
-        if transparent and type(args) is tuple and args:
-            yield args[0], place
-        elif pairs is not None:
-            yield from self.entries(pairs, place._replace(kind="key", record=None))
+        inner, pairs = wrapped(call), list_of_pairs(call)
+        if inner is not None:
+            yield inner, place
+        elif pairs is not None and self.first(pairs):
+            yield from self.entries(dict_of_pairs(pairs), place._replace(kind="key", record=None))
         elif type(args) is not tuple:
             yield args, place._replace(coarse=True)
         elif args and self.first(args):
@@ -290,32 +294,6 @@ class _Walk:
             yield call.func, place._replace(coarse=True)
         if call.kwargs is not None:
             yield call.kwargs, place._replace(coarse=True)
-
-    def pairs(self, call: Call) -> DictValue | None:
-        """``OrderedDict([[key, value], ...])`` of Python 2 as a dict whose entries have no places."""
-        args = call.args
-        if (
-            type(call.func) is not Global or call.func.path != "collections.OrderedDict"
-            or type(args) is not tuple or len(args) != 1 or type(args[0]) is not ListValue
-            or not self.first(args[0])
-        ):  # fmt: skip
-            return None
-        flat: list[Any] = []
-        for pair in args[0].values:
-            items = pair.values if type(pair) is ListValue else pair
-            if isinstance(items, (list, tuple)) and len(items) == 2:
-                flat.extend(items)
-        entries = DictValue(call.start, call.end)
-        entries.extend(flat, [0] * len(flat), 0)
-        return entries
-
-    def dict_of(self, value: Any) -> DictValue | None:
-        """The entries of a dict or OrderedDict; None for all else, or when it is empty."""
-        if type(value) is DictValue:
-            return value
-        if type(value) is Call:
-            return value.dict_items or self.pairs(value)
-        return None
 
     # -- tensors -----------------------------------------------------------------------------------
 
@@ -353,7 +331,7 @@ class _Walk:
         if new and found.states:
             path = Path(name, name, DESCRIPTIONS, place.path.scope, "buffer", place.path.depth + 1)
             inside = _Place(path, owner, coarse=True)
-            tasks = tuple((part, inside) for state in found.states for part in _parts_of(state))
+            tasks = tuple((part, inside) for state in found.states for part in parts_of(state))
         return owner, tasks
 
     def tensor_in_list(
@@ -393,7 +371,7 @@ class _Walk:
         )
         for entry in state.entries():
             key, attribute = entry[:2]
-            members = self.dict_of(attribute)
+            members = self.members(attribute)
             kind_and_use = MODULE_DICTS.get(key) if type(key) is str else None
             if kind_and_use is not None and members is not None and self.first(attribute):
                 kind, use = kind_and_use
@@ -406,6 +384,17 @@ class _Walk:
             elif members is not None and type(key) is str and key.endswith("_hooks"):
                 record.hooks[key] = len(members)
             yield from self.entry(*entry, attributes)
+
+    def members(self, value: Any) -> DictValue | None:
+        """The entries of a dict or OrderedDict, those of Python 2 once; None for all else."""
+        if type(value) is DictValue:
+            return value
+        if type(value) is not Call:
+            return None
+        pairs = list_of_pairs(value)
+        if value.dict_items is None and pairs is not None and self.first(pairs):
+            return dict_of_pairs(pairs)
+        return value.dict_items
 
     # -- oddities and the rest ---------------------------------------------------------------------
 
@@ -434,34 +423,3 @@ class _Walk:
 
 _Task = tuple[Any, _Place]
 """An object to expand, and where it is."""
-
-_SCALARS = frozenset({int, float, str, bool, type(None), Bytes, Text, BigInt, OutOfBand})
-_PLAIN = frozenset({int, float, str, bool, type(None)})
-_TRANSPARENT = frozenset({
-    "torch.jit._pickle.restore_type_tag", "torch.jit._pickle.build_intlist",
-    "torch.jit._pickle.build_tensorlist", "torch.jit._pickle.build_doublelist",
-    "torch.jit._pickle.build_boollist",
-    "builtins.set", "builtins.frozenset", "__builtin__.set", "__builtin__.frozenset",
-})  # fmt: skip
-
-
-def _parts_of(state: Any) -> tuple[Any, ...]:
-    """The attributes of an object, and those in its slots (``copyreg``: a pair with those second)."""
-    return state if type(state) is tuple and len(state) == 2 else (state,)
-
-
-def _hollow(value: Any) -> bool:
-    """Whether a value is so empty that its bytes may stay with the object it is part of."""
-    if type(value) is tuple:
-        return len(value) <= 8 and all(
-            type(item) in _SCALARS or (type(item) is ListValue and not item.values)
-            for item in value
-        )
-    if isinstance(value, (ListValue, DictValue)):
-        return not value.values
-    if type(value) is Call:
-        return (
-            value.states is None and value.list_items is None and value.dict_items is None
-            and value.kwargs is None and _hollow(value.args)
-        )  # fmt: skip
-    return type(value) is Global
