@@ -16,7 +16,7 @@ from sizeforensics.errors import InputError
 from sizeforensics.escape import one_line, visible
 from sizeforensics.findings import Finding
 from sizeforensics.fingerprints import Advance, silent
-from sizeforensics.frames import flat_cause, flat_pair, flat_row, frame
+from sizeforensics.frames import PART, flat_cause, flat_pair, flat_part, flat_row, frame
 from sizeforensics.inventory import File, Inventory
 from sizeforensics.ledger import Ledger, Row
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
@@ -273,18 +273,23 @@ class Inspection:
 
     def to_frame(self, kind: str = "tensors") -> pd.DataFrame:
         """A pandas table of ``tensors``, ``spans``, ``nodes``, ``roles``, ``dtypes``, ``ops`` or
-        ``findings``. Raises InputError for another word."""
+        ``findings``, with the keys of the JSON among its columns. Raises InputError for another
+        word."""
         tables: dict[str, Callable[[], Iterable[Any]]] = {
             "tensors": lambda: self.tensors,
             "spans": lambda: self.spans,
             "nodes": lambda: self.nodes,
-            "roles": lambda: self.report.roles,
-            "dtypes": lambda: self.report.dtypes,
-            "ops": lambda: self.report.ops,
+            "roles": lambda: (flat_part("role", part) for part in self.report.roles),
+            "dtypes": lambda: (flat_part("dtype", part) for part in self.report.dtypes),
+            "ops": lambda: (flat_part("op", part) for part in self.report.ops),
             "findings": lambda: self.findings,
         }
-        types = {"tensors": TensorRow, "spans": SpanRow, "nodes": NodeRow, "findings": FindingRow}
-        return frame(kind, tables, types)
+        columns: dict[str, tuple[str, ...]] = {
+            "tensors": TensorRow._fields, "spans": SpanRow._fields, "nodes": NodeRow._fields,
+            "findings": FindingRow._fields, "roles": ("role", *PART), "dtypes": ("dtype", *PART),
+            "ops": ("op", *PART),
+        }  # fmt: skip
+        return frame(kind, tables, columns)
 
     def to_dict(self) -> dict[str, Any]:
         """What ``inspect --format json`` prints, as plain values."""
@@ -416,8 +421,8 @@ class Diff:
         return self.report.warnings
 
     def to_frame(self, kind: str = "rows") -> pd.DataFrame:
-        """A pandas table of ``rows``, ``causes`` or ``tensors``. Raises InputError for another
-        word."""
+        """A pandas table of ``rows``, ``causes`` or ``tensors``, with the keys of the JSON among its
+        columns; ``before`` and ``after`` are names. Raises InputError for another word."""
         tables: dict[str, Callable[[], Iterable[Any]]] = {
             "rows": lambda: map(flat_row, self.rows),
             "causes": lambda: map(flat_cause, self.causes),

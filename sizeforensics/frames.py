@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from sizeforensics.errors import InputError
 from sizeforensics.ledger import Row
+from sizeforensics.report.contents import Part
 from sizeforensics.report.rows import CauseRow, TensorPair
 
 if TYPE_CHECKING:
@@ -15,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def frame(
-    kind: str, tables: dict[str, Callable[[], Iterable[Any]]], types: dict[str, Any]
+    kind: str, tables: dict[str, Callable[[], Iterable[Any]]], columns: Mapping[str, tuple[str, ...]]
 ) -> pd.DataFrame:
-    """The table of this kind, of which ``types`` knows the columns when it is empty.
+    """The table of this kind, whose ``columns`` it has also when it is empty.
 
     Raises InputError for a kind there is none of.
     """
@@ -26,26 +28,32 @@ def frame(
     if kind not in tables:
         raise InputError(f"expected one of {', '.join(tables)}, got {kind!r}")
     rows = list(tables[kind]())
-    columns = rows[0]._fields if rows and hasattr(rows[0], "_fields") else None
-    if not rows and kind in types:
-        columns = types[kind]._fields
+    names = list(columns[kind]) if kind in columns else None
     try:
-        return pd.DataFrame(rows, columns=columns)
+        return pd.DataFrame(rows, columns=names)
     except UnicodeEncodeError:
         # Arrow strings, which pandas prefers where it finds pyarrow, cannot hold a lone surrogate:
         # the columns that have one stay Python objects.
-        table = pd.DataFrame(rows, columns=columns, dtype=object)
+        table = pd.DataFrame(rows, columns=names, dtype=object)
         for name in table:
             with suppress(UnicodeEncodeError):
                 table[name] = pd.Series(table[name].tolist())
         return table
 
 
+PART = tuple(field.name for field in fields(Part))
+
+
+def flat_part(kind: str, part: Part) -> dict[str, Any]:
+    """A part of an artifact, its name also under the word for what it is: ``role``, ``dtype``, ``op``."""
+    return {kind: part.name} | {name: getattr(part, name) for name in PART}
+
+
 def flat_row(row: Row) -> dict[str, Any]:
     """A row of the ledger."""
     values = row._asdict()
     values.update(before=row.before and row.before.name, after=row.after and row.after.name)
-    return {**values, "delta_bytes": row.delta_bytes}
+    return {**values, "count": row.members, "delta_bytes": row.delta_bytes}
 
 
 def flat_cause(entry: CauseRow) -> dict[str, Any]:

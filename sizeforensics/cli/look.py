@@ -75,13 +75,13 @@ def diff(
     ),
 )
 @click.argument("model", type=options.model)
-@options.verbose
+@options.inspect_verbose
 @click.option(
     "--sort", type=click.Choice(["size", "name"]), default="size", show_default=True,
     help="Order of tensors.",
 )  # fmt: skip
 @options.min_bytes
-@options.wanted
+@options.inspect_wanted
 @options.form
 @options.outputs
 @options.figure

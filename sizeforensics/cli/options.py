@@ -49,7 +49,10 @@ table = click.option(
     "--table", type=click.Choice(["rows", "tensors"]), default="rows", show_default=True,
     help="What .csv and .parquet list: the ledger that sums up, or one line per tensor.",
 )  # fmt: skip
-verbose = click.option("-v", "--verbose", is_flag=True, help="List every tensor, fix and remedy.")
+verbose = click.option("-v", "--verbose", is_flag=True, help="List every tensor and every fix.")
+inspect_verbose = click.option(
+    "-v", "--verbose", is_flag=True, help="List every tensor and all waste, with what to do about it."
+)
 min_bytes = click.option(
     "--min-bytes", metavar="SIZE", default="0",
     help="Fold what is smaller, e.g. 10kB or 1MiB, into one 'more' line.",
@@ -57,6 +60,11 @@ min_bytes = click.option(
 wanted = click.option(
     "--filter", "wanted", metavar="TEXT", default="",
     help="Only causes and tensors whose name contains TEXT, or cause=ID; the rest is summed up.",
+)  # fmt: skip
+inspect_wanted = click.option(
+    "--filter", "wanted", metavar="TEXT", default="",
+    help="Only tensors whose name, or whose use such as buffer or constant, contains TEXT; the rest "
+    "is summed up.",
 )  # fmt: skip
 model = click.Path()
 

@@ -95,6 +95,19 @@ def test_inspection(models):
     assert repr(found).startswith("<Inspection b.onnx is")
 
 
+def test_tables_have_the_columns_that_the_json_has_keys(models):
+    for result, kinds in (
+        (sf.diff("a.pt", "b.onnx"), ("rows", "causes")),
+        (sf.inspect("b.onnx"), ("tensors", "roles", "dtypes", "findings")),
+    ):
+        for kind in kinds:
+            frame, plain = result.to_frame(kind), result.to_dict()[kind]
+            assert {*plain[0]} <= {*frame.columns}
+            for key in {*plain[0]} - {"before", "after", "shape", "subjects", "digest", "file"}:
+                assert frame[key].tolist() == [row[key] for row in plain], (kind, key)
+    assert list(sf.inspect("b.onnx").to_frame("ops").columns)[:2] == ["op", "name"]
+
+
 def test_save_and_dict_agree(models, tmp_path):
     for result in (sf.diff("a.pt", "b.onnx"), sf.inspect("a.pt")):
         path = tmp_path / "out.json"
