@@ -90,6 +90,6 @@ _COMES_AND_GOES = frozenset({
 
 _NAMED = frozenset({
     "pickle", "constant", "duplicate", "unmatched", "shape", "storage-slack", "unreferenced",
-    "metadata", "debug-info", "densified", "unexplained",
+    "graph", "metadata", "debug-info", "densified", "unexplained",
 })  # fmt: skip
-"""Causes whose largest subject says more than the cause: a key, a tensor, a record."""
+"""Causes whose largest subject says more than the cause: a key, a tensor, an operator, a record."""

@@ -22,7 +22,7 @@ class CauseLine:
     title: str
     detail: str
     mostly: str
-    """Which tensor most of the change belongs to, where ``detail`` counts tensors only."""
+    """What most of the change belongs to, where ``detail`` does not say it: a tensor, an operator, a key."""
     delta_bytes: int
     gross_bytes: int
     before_bytes: int
@@ -107,10 +107,13 @@ def _line(entries: Sequence[CauseRow], report: DiffReport, title: str = "") -> C
 
 
 def _detail(entry: CauseRow) -> tuple[str, str]:
-    """What exactly; else how many tensors, and the one that matters most, where the cause is about
-    tensors."""
-    if entry.label or CAUSES[entry.cause].family not in _TENSOR_FAMILIES:
+    """What exactly; else how many tensors, where the cause is about tensors, and what matters most."""
+    if entry.label:
         return entry.label, ""
+    family = CAUSES[entry.cause].family
+    if family not in _TENSOR_FAMILIES:
+        # Of framing the largest part says nothing that people could act on.
+        return "", entry.mostly if entry.dominates and _GROUPS.get(family) == "program" else ""
     return counted(entry.count, "tensor"), entry.mostly
 
 

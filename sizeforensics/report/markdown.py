@@ -80,11 +80,11 @@ def _causes(report: DiffReport) -> str:
 
 def _cause(line: CauseLine) -> list[str]:
     kinds = Evidence(*map(sum, zip(*(entry.evidence for entry in line.causes), strict=True)))
-    detail = prose(line.detail, [line.detail]) if line.detail else ""
+    parts = [prose(line.detail, [line.detail])] if line.detail else []
     if line.mostly:
-        detail += f", {prose(line.mostly, [line.causes[0].largest])}"
+        parts.append(prose(line.mostly, [line.causes[0].largest]))
     plain = line.plain if line.plain != line.title else ""
-    what = ": ".join(text for text in (plain, detail) if text)
+    what = ": ".join(text for text in (plain, ", ".join(parts)) if text)
     return [line.title, what, signed_bytes(line.delta_bytes), line.percent.removesuffix(" %"), kinds.summary]
 
 
