@@ -57,7 +57,7 @@ HEADLINES = {
     "mixed": (
         [carried(100), row("graph", 0, 50), row("constant", 0, 40, members=2, subject="grid"),
          row("metadata", 0, 30), row("names", 0, 5)],
-        ("b.onnx is 2.25x a.pt: the graph grew (+50 B), 2 constants were baked in (+40 B, mostly "
+        ("b.onnx is 2.25x a.pt: the graph grew (+50 B, graph), 2 constants were baked in (+40 B, mostly "
         "grid) and metadata grew (+30 B, metadata)."),
     ),
     "counterweight": (
@@ -103,7 +103,7 @@ HEADLINES = {
     ),
     "balanced": (
         [carried(100), row("graph", 0, 50), row("pickle", 50, 0)],
-        ("a.pt and b.onnx have the same 150 B, but not the same content: the graph grew (+50 B), "
+        ("a.pt and b.onnx have the same 150 B, but not the same content: the graph grew (+50 B, graph), "
         "pickled Python objects shrank (-50 B, pickle)."),
     ),
 }  # fmt: skip
