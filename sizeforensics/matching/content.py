@@ -183,16 +183,15 @@ def _link_permutations(pairing: Pairing, groups: list[Group]) -> None:
 
 
 def _link_same_ends(pairing: Pairing, groups: list[Group], lonely: set[int]) -> None:
-    # Whatever the order of the axes, the first element stays first and the last stays last.
     names = sorted({group.first.tensor.dtype.name for group in groups})
     by_ends: dict[tuple[str, bytes], list[Group]] = defaultdict(list)
     ends = [(group, group.first.tensor.dtype.name, _ends(group)) for group in groups]
-    for group, name, pair in ends:
-        by_ends[name, pair.tobytes()].append(group)
-    for group, name, pair in ends:
+    for group, name, kept in ends:
+        by_ends[name, _unordered(kept)].append(group)
+    for group, name, kept in ends:
         for target in names:
-            wanted = pair if target == name else cast_sample(pair, name, target)
-            for other in by_ends.get((target, wanted.tobytes()), ())[:CANDIDATES]:
+            wanted = kept if target == name else cast_sample(kept, name, target)
+            for other in by_ends.get((target, _unordered(wanted)), ())[:CANDIDATES]:
                 if other is group or not (id(group) in lonely or id(other) in lonely):
                     continue
                 if _linked(group, other) or not (_turns(group) or _turns(other)):
@@ -311,5 +310,15 @@ def _sample(group: Group) -> Any:
 
 
 def _ends(group: Group) -> Any:
+    """The first and the last element, and those between where the sample holds all of them."""
     sample = _sample(group)
-    return sample[:: max(len(sample) - 1, 1)]
+    whole = len(sample) == group.first.tensor.elements
+    return sample if whole else sample[:: max(len(sample) - 1, 1)]
+
+
+def _unordered(kept: Any) -> bytes:
+    """What no permutation of axes changes: the first stays first, the last last, the rest the same."""
+    codes = np.ascontiguousarray(kept).view(f"u{kept.dtype.itemsize}")
+    between: bytes = np.sort(codes[1:-1]).tobytes()
+    ends: bytes = codes[[0, -1]].tobytes()
+    return ends + between

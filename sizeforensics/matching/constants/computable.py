@@ -57,13 +57,16 @@ def _repeats(array: Array, axis: int, period: int) -> bool:
     )
 
 
-def _whole(array: Array) -> tuple[Recipe, Array]:
-    """The recipe of what an array repeats, which is at worst its numbers, and what it repeats."""
+def _whole(array: Array, *, stacked: bool = False) -> tuple[Recipe, Array]:
+    """The recipe of what an array repeats, which is at worst its numbers, and what it repeats.
+
+    What is one of a stack is no stack itself: of many short axes there are too many orders to try.
+    """
     core = repeated_core(array)
     if core.size == 1:
         return Recipe(f"a fill of {core.reshape(-1)[0].item()!r}", core.nbytes), core
     known: list[Recipe] = []
-    for attempts in (_EXACT, _STACKS, _FORMULAS):
+    for attempts in (_EXACT, _PRODUCTS if stacked else _STACKS, _FORMULAS):
         known = [found for attempt in attempts if (found := attempt(core)) is not None]
         known = [found for found in known if found.nbytes < core.nbytes]
         if known:
@@ -153,7 +156,7 @@ def _stack(core: Array) -> Recipe | None:
         parts = []
         for at in range(core.shape[axis]):
             part = core.take(at, axis=axis)
-            parts.append(_whole(part)[0])
+            parts.append(_whole(part, stacked=True)[0])
             if 2 * parts[-1].nbytes > part.nbytes:
                 break
         else:
@@ -189,6 +192,7 @@ def _product(core: Array) -> Recipe | None:
 
 
 _EXACT = (_triangle, grid, _diagonals, _runs, pieces, powers, window, _labels)
-_STACKS = (_product, _stack)
+_PRODUCTS = (_product,)
+_STACKS = (*_PRODUCTS, _stack)
 _FORMULAS = (waves,)
 """From what says most of a tensor, and is found fastest, to what fits most tables."""

@@ -54,6 +54,8 @@ def pieces(core: Array) -> Recipe | None:
             return None
         length, numbers = _first_piece(flat[start:])
         nbytes += numbers * flat.itemsize + 2 * COUNT
+        if nbytes >= flat.nbytes:
+            return None
         start += length
         count += 1
     return Recipe(f"{count} coordinate grids in a row", nbytes)

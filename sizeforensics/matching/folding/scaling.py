@@ -41,7 +41,7 @@ from a rounded product."""
 FAR = 64
 """Units of roundoff by which most factors must differ from one to be a scaling at all."""
 
-CANDIDATES = 32
+CANDIDATES = 8
 """Weights with peaks at the same places that are compared with another before giving up."""
 
 LIKELY = 4

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from itertools import chain, groupby, islice
 from math import prod
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -22,7 +21,9 @@ from sizeforensics.content import decoded
 from sizeforensics.dtypes import DTYPES
 from sizeforensics.matching.casts import cast_sample, castable, equal_after_cast
 from sizeforensics.matching.pairing import Pairing
+from sizeforensics.matching.parts.beginnings import Beginnings
 from sizeforensics.matching.units import Unit, cast_between
+from sizeforensics.spans import Integers
 
 WINDOW = 8
 """Elements that have to agree before two rows are compared."""
@@ -102,7 +103,28 @@ class Place(NamedTuple):
     row: int
 
 
-Index = dict[tuple[int, str, bytes], list[Place]]
+class Index:
+    """Where each row of some units can be found, by its length, an element type and how it begins."""
+
+    def __init__(self) -> None:
+        self.sheets: list[Sheet] = []
+        self.rows = Beginnings()
+        self.types: dict[int, set[str]] = defaultdict(set)
+        """The element types that rows of each length can be looked up in."""
+
+    def add(self, sheet: Sheet, target: str, rows: Integers, windows: npt.NDArray[Any]) -> None:
+        """Rows of a sheet and how they begin, cast to ``target``."""
+        if len(rows):
+            self.sheets.append(sheet)
+            self.types[sheet.length].add(target)
+            self.rows.add((sheet.length, target), len(self.sheets) - 1, rows, windows)
+
+    def find(
+        self, length: int, target: str, windows: npt.NDArray[Any]
+    ) -> Iterator[tuple[int, list[Place]]]:
+        """(which window, the first rows of that length that begin like it), where there are any."""
+        for at, pairs in self.rows.find((length, target), windows, CANDIDATES):
+            yield at, [Place(self.sheets[number], row) for number, row in pairs]
 
 
 def match_slices(pairing: Pairing) -> None:
@@ -113,11 +135,10 @@ def match_slices(pairing: Pairing) -> None:
     sheets = Sheets(pairing)
     eligible = [unit for free in pairing.free for unit in free.values() if may_be_sliced(unit)]
     indices = _index(sheets, eligible, 0), _index(sheets, eligible, 1)
-    types = _types(indices[0]), _types(indices[1])
     for unit in sorted(eligible, key=lambda unit: (-unit.tensor.elements, unit.index)):
         for sheet in sheets_of(unit) if pairing.is_free(unit) else ():
             other = 1 - unit.side
-            runs = _cover(pairing, sheets, sheet, indices[other], types[other])
+            runs = _cover(pairing, sheets, sheet, indices[other])
             if runs and _settled(sheet, runs):
                 table = _table(sheet, runs)
                 if table is None:
@@ -154,15 +175,20 @@ def sheets_of(unit: Unit) -> Iterator[Sheet]:
 
 
 def _index(sheets: Sheets, eligible: list[Unit], side: int) -> Index:
-    """Where each row of the eligible units of one side can be found by how it begins."""
-    index: Index = defaultdict(list)
-    wanted = {unit.tensor.dtype.name for unit in eligible if unit.side != side}
+    """Where each row of the eligible units of one side can be found by how it begins.
+
+    Rows of a length that the other side does not have are nobody's parts.
+    """
+    index = Index()
+    others = [unit for unit in eligible if unit.side != side]
+    wanted = {unit.tensor.dtype.name for unit in others}
+    lengths = {sheet.length for unit in others for sheet in sheets_of(unit)}
     for unit in eligible if wanted else ():
         if unit.side == side:
             for sheet in sheets_of(unit):
-                for target in filter(_like(unit), wanted | {unit.tensor.dtype.name}):
-                    for row, key in _windows(sheets, sheet, target):
-                        index[sheet.length, target, key].append(Place(sheet, row))
+                here = filter(_like(unit), wanted | {unit.tensor.dtype.name})
+                for target in here if sheet.length in lengths else ():
+                    index.add(sheet, target, *_windows(sheets, sheet, target))
     return index
 
 
@@ -172,33 +198,20 @@ def _like(unit: Unit) -> Callable[[str], bool]:
     return lambda target: DTYPES[target].kind == unit.tensor.dtype.kind
 
 
-def _types(index: Index) -> dict[int, set[str]]:
-    """The element types that rows of each length can be looked up in."""
-    types: dict[int, set[str]] = defaultdict(set)
-    for length, name, _ in index:
-        types[length].add(name)
-    return types
-
-
-def _windows(sheets: Sheets, sheet: Sheet, target: str) -> Iterator[tuple[int, bytes]]:
-    """(row, first elements of what begins there, cast to ``target``), fills left out."""
+def _windows(sheets: Sheets, sheet: Sheet, target: str) -> tuple[Integers, npt.NDArray[Any]]:
+    """Rows but fills, and the first elements of what begins there, cast to ``target``."""
     flat = sheets.rows(sheet).reshape(-1)
     size = min(WINDOW, sheet.length) if sheet.length >= LEAST else LEAST
     starts = np.arange(0, len(flat) - size + 1, sheet.length)
     windows = flat[starts[:, None] + np.arange(size)]
-    varied = (windows != windows[:, :1]).any(axis=1)
+    rows = np.flatnonzero((windows != windows[:, :1]).any(axis=1))
     name = sheet.unit.tensor.dtype.name
-    if name != target:
-        windows = cast_sample(windows, name, target)
-    for row in np.flatnonzero(varied).tolist():
-        yield row, windows[row].tobytes()
+    return rows, windows[rows] if name == target else cast_sample(windows[rows], name, target)
 
 
-def _cover(
-    pairing: Pairing, sheets: Sheets, sheet: Sheet, index: Index, types: Mapping[int, set[str]]
-) -> list[Run]:
+def _cover(pairing: Pairing, sheets: Sheets, sheet: Sheet, index: Index) -> list[Run]:
     """The runs of rows of ``sheet`` that are found in free parts."""
-    guesses = _guesses(pairing, sheets, sheet, index, types)
+    guesses = _guesses(pairing, sheets, sheet, index)
     found: dict[int, Place] = {}
     for attempt in range(1 + max(map(len, guesses.values()), default=-1)):
         chosen: dict[tuple[int, str], list[tuple[int, Place]]] = defaultdict(list)
@@ -213,24 +226,20 @@ def _cover(
 
 
 def _guesses(
-    pairing: Pairing, sheets: Sheets, sheet: Sheet, index: Index, types: Mapping[int, set[str]]
+    pairing: Pairing, sheets: Sheets, sheet: Sheet, index: Index
 ) -> dict[int, list[Place]]:
     """For each row but fills, a few rows of free parts that begin like it."""
+    alike: dict[int, list[Place]] = defaultdict(list)
     # Either side may be the one that was rounded: rows are looked up as they are, and as cast.
-    beginnings = sorted(
-        (row, target, key)
-        for target in sorted(filter(_like(sheet.unit), types.get(sheet.length, ())))
-        for row, key in _windows(sheets, sheet, target)
-    )
-    guesses: dict[int, list[Place]] = {}
-    for row, group in groupby(beginnings, key=itemgetter(0)):
-        alike = chain.from_iterable(
-            index.get((sheet.length, target, key), ()) for _, target, key in group
-        )
-        first = [place for place in islice(alike, CANDIDATES) if pairing.is_free(place.part.unit)]
-        if first:
-            guesses[row] = first
-    return guesses
+    for target in sorted(filter(_like(sheet.unit), index.types.get(sheet.length, ()))):
+        rows, windows = _windows(sheets, sheet, target)
+        for at, places in index.find(sheet.length, target, windows):
+            alike[int(rows[at])] += places
+    guesses = {
+        row: [place for place in places[:CANDIDATES] if pairing.is_free(place.part.unit)]
+        for row, places in sorted(alike.items(), key=itemgetter(0))
+    }
+    return {row: places for row, places in guesses.items() if places}
 
 
 def _choices(
