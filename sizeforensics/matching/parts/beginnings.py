@@ -45,11 +45,15 @@ class Beginnings:
     ) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         """(which window, the first ``most`` (sheet, row) that begin like it), where there are any."""
         column = self._column(kind)
-        wanted = _hashed(windows)
-        first = np.searchsorted(column.hashes, wanted, side="left")
-        last = np.minimum(np.searchsorted(column.hashes, wanted, side="right"), first + most)
-        for at in np.flatnonzero(last > first).tolist():
-            alike = slice(first[at], last[at])
+        hashed = _hashed(windows)
+        order = np.argsort(hashed)  # neighbours are looked for in the same places of a long column
+        wanted = hashed[order]
+        first = np.searchsorted(column.hashes, wanted)
+        hit = column.hashes[np.minimum(first, len(column.hashes) - 1)] == wanted
+        order, first = order[hit], first[hit]
+        last = np.searchsorted(column.hashes, wanted[hit], side="right")
+        for at, start, end in zip(order.tolist(), first.tolist(), last.tolist(), strict=True):
+            alike = slice(start, min(end, start + most))
             pairs = zip(column.sheets[alike].tolist(), column.rows[alike].tolist(), strict=True)
             yield at, list(pairs)
 
