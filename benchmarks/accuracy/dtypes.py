@@ -39,6 +39,17 @@ def bf16_checkpoint(directory: Path, size: Size) -> Planted:
     })  # fmt: skip
 
 
+@recipe("rounded-through-half", "none")
+def rounded(directory: Path, size: Size) -> Planted:
+    """A state dict as it was trained, and after ``.half().float()``: as many bytes of other numbers."""
+    before, after = pair(directory, "model.pt")
+    model, _ = perceptron(size)
+    torch.save(model.state_dict(), before)
+    torch.save(model.half().float().state_dict(), after)
+    kept = 4 * count(model.parameters())
+    return planted(before, after, {"carried": (kept, kept)})
+
+
 @recipe("fp64-leak", "dtype float32 -> float64")
 def fp64_leak(directory: Path, size: Size) -> Planted:
     """One module in float64, and a buffer that numpy made in its default type."""

@@ -7,7 +7,7 @@ from functools import partial
 
 from sizeforensics.fingerprints import Advance, fingerprints, silent
 from sizeforensics.inventory import Inventory
-from sizeforensics.matching import content, names, rounding
+from sizeforensics.matching import content, detours, names, rounding
 from sizeforensics.matching.constants import broadcasts, lookups
 from sizeforensics.matching.folding import folds, norms, orthogonal
 from sizeforensics.matching.names import components
@@ -61,6 +61,7 @@ def _tiers(groups: list[content.Group], *, sampled: bool) -> Iterator[Callable[[
         yield gathered.match_gathered
         yield gathered.match_beginnings
     else:
+        yield detours.match_detours
         yield masks.match_masked
         yield folds.match_folded
         yield orthogonal.match_orthogonal

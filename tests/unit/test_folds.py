@@ -385,3 +385,23 @@ def test_a_number_that_is_no_counter_of_a_batch_norm_is_left():
     names = [f"n{at:03}" for at in range(len(before))]
     unnamed = artifact(dict(zip(names, before.values(), strict=True)))
     assert all(fold.evidence == "proved" for fold in match(unnamed, artifact(after)).folds)
+
+
+@pytest.mark.parametrize("factored", ["batch-norm", "nothing"])
+def test_many_weights_of_one_shape_with_peaks_at_the_same_places(factored):
+    count, rng = 100, np.random.default_rng(4)
+    weights = np.sort(np.abs(rng.standard_normal((count, OUT, 3))), axis=2).astype(np.float32)
+    before, after = {}, {}
+    for at, weight in enumerate(weights):
+        vectors = norm(OUT, seed=at)
+        before |= {f"{at}.weight": weight}
+        if factored == "batch-norm":
+            before |= {f"{at}.{name}": vector for name, vector in vectors.items()}
+        scale, _ = scale_and_shift(vectors, 1e-5)
+        after[f"{count - at}.w"] = (weight * scale[:, None]).astype(np.float32)
+    each = len(before) // count
+    found = match(artifact(before), artifact(dict(reversed(after.items())))).matches
+    assert [(pair.before // each, count - 1 - pair.after) for pair in found] == [
+        (at, at) for at in range(count)
+    ]
+    assert {pair.evidence for pair in found} == {"proved"}

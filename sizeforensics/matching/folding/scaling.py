@@ -28,6 +28,7 @@ from sizeforensics.inventory import Inventory
 from sizeforensics.matching.arrays import ROUNDOFF, Array, Vector, array_of
 from sizeforensics.matching.casts import as_float
 from sizeforensics.matching.pairing import Pairing
+from sizeforensics.matching.quantization.likeness import CHANNELS, SortedRows, evenly, shares
 from sizeforensics.matching.units import Unit, cast_words
 from sizeforensics.spans import Integers
 from sizeforensics.views import extent
@@ -112,6 +113,7 @@ def scaled_weights(
     """
     wholes = _Wholes(pairing)
     by_peaks: dict[object, list[Unit]] = defaultdict(list)
+    crowds: dict[object, _Crowd] = {}
     by_axes: dict[tuple[int, ...], list[Unit]] = defaultdict(list)
     for unit in pairing.free[side].values():
         if scalable(unit):
@@ -121,7 +123,12 @@ def scaled_weights(
         alike = by_axes.get(tuple(sorted(target.tensor.shape))) if scalable(target) else None
         if not alike:
             continue
-        peers = by_peaks.get(_peaks(pairing, target), [])
+        key = _peaks(pairing, target)
+        peers = by_peaks.get(key, [])
+        if len(peers) > CANDIDATES and target.tensor.contiguous and target.excerpt is None:
+            if key not in crowds:
+                crowds[key] = _Crowd(pairing, peers)
+            peers = crowds[key].like(target)
         for source, layout in _tries(target, peers, alike, widths):
             if (source.side, source.index) not in settled:
                 found = _factors(wholes, source, target, layout)
@@ -134,6 +141,34 @@ def scaled_weights(
                     )
                     if (target.side, target.index) in settled:
                         break
+
+
+class _Crowd:
+    """Weights of one shape with peaks at the same places, told apart by more of their rows.
+
+    Of the first elements of some rows each has a share of the sum of their squares, which a factor for
+    the row leaves alone.
+    """
+
+    def __init__(self, pairing: Pairing, units: list[Unit]) -> None:
+        self._pairing = pairing
+        self._units = units
+        self._rows = SortedRows(np.array([self._shares(unit) for unit in units]))
+
+    def like(self, target: Unit) -> list[Unit]:
+        """Those that a target may be, scaled."""
+        wanted, around = self._shares(target), 4 * ROUNDINGS * ROUNDOFF[target.tensor.dtype.name]
+        found = self._rows.between(wanted * (1 - around) - around, wanted * (1 + around) + around)
+        return [self._units[row] for row in found.tolist()]
+
+    def _shares(self, unit: Unit) -> Array:
+        shape, inventory = unit.tensor.shape, self._pairing.inventories[unit.side]
+        length = unit.tensor.elements // shape[0]
+        rows = [
+            read_floats(inventory, unit, row * length, row * length + min(length, CHANNELS))
+            for row in evenly(shape[0], CHANNELS).tolist()
+        ]
+        return shares(np.array(rows, dtype=np.float64) ** 2).reshape(-1)
 
 
 def _tries(

@@ -97,7 +97,7 @@ class Likeness:
         self._samples = np.array(rows, dtype=np.float64).reshape(len(rows), taken)
         if self._scaled:
             squares = self._samples.reshape(len(rows), self._channels, -1) ** 2
-            self._samples = _shares(squares, _others(squares)).reshape(len(rows), taken)
+            self._samples = shares(squares).reshape(len(rows), taken)
         self._sorted = SortedRows(self._samples)
 
     def _rows(self, unit: Unit) -> Iterator[Array]:
@@ -182,6 +182,11 @@ def evenly(count: int, most: int) -> Index:
     """At most so many of the places below a count, the first and the last among them."""
     taken = min(most, count)
     return np.arange(taken) * (count - 1) // max(taken - 1, 1)
+
+
+def shares(squares: Array) -> Array:
+    """Of each number its share of the sum along the last axis."""
+    return _shares(squares, _others(squares))
 
 
 def _others(squares: Array) -> Array:
