@@ -18,9 +18,10 @@ def matched(sides: tuple[Side, Side], match: Match) -> Iterator[Row]:
     claimed = sides[0].claimed_elements(match.before), sides[1].claimed_elements(match.after)
     types, how = (one.dtype, two.dtype), match.how
     mixed = (one.dtype.kind == "complex") != (two.dtype.kind == "complex")
-    if mixed or match.elements is not None:
-        # Complex numbers are matched as pairs of real ones, and slices of them so counted.
-        types = _part(one.dtype), _part(two.dtype)
+    if mixed or match.packed or match.elements is not None:
+        # Complex numbers are matched as pairs of real ones, and slices of them so counted; integers
+        # that hold several codes as these.
+        types = _counted(one.dtype, match), _counted(two.dtype, match)
         claimed = (
             claimed[0] * one.dtype.bits // types[0].bits,
             claimed[1] * two.dtype.bits // types[1].bits,
@@ -60,6 +61,12 @@ def _big_endian(side: Side, index: int) -> bool:
     number = side.inventory.tensors[index].storage
     payload = None if number is None else side.inventory.storages[number].payload
     return payload is not None and payload.big_endian
+
+
+def _counted(dtype: DType, match: Match) -> DType:
+    """The type of what is matched of a tensor."""
+    packed = match.packed and dtype.kind in ("int", "uint")
+    return DTYPES[match.packed] if packed else _part(dtype)
 
 
 def _part(dtype: DType) -> DType:

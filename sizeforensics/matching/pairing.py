@@ -25,6 +25,8 @@ class Match(NamedTuple):
     """Elements matched, where one tensor is a slice of the other; None for all of them."""
     by_name: bool = False
     """Whether names or shapes are all that says so: other sizes are then no other encoding."""
+    packed: str = ""
+    """The type of the codes of which the integers of one side hold several each; empty otherwise."""
 
     def on(self, side: int) -> int:
         """The tensor of side 0, before, or 1, after."""
@@ -108,12 +110,13 @@ class Pairing:
 
     def pair(
         self, one: Unit, other: Unit, evidence: str, how: str, difference: float = 0.0,
-        *, elements: int | None = None, by_name: bool = False,
+        *, elements: int | None = None, by_name: bool = False, packed: str = "",
     ) -> None:
         """Match two free units of different sides, in whatever order they are given.
 
         ``elements`` is their number where one of the units has more that nothing corresponds to,
-        ``by_name`` whether nothing but names or shapes says so.
+        ``by_name`` whether nothing but names or shapes says so, ``packed`` the type of the codes that
+        integers hold several of.
         """
         before, after = (one, other) if one.side == 0 else (other, one)
         del self.free[0][before.index]
@@ -121,7 +124,7 @@ class Pairing:
         self.matched[0].add(before.index)
         self.matched[1].add(after.index)
         self.matches.append(
-            Match(before.index, after.index, evidence, how, difference, elements, by_name)
+            Match(before.index, after.index, evidence, how, difference, elements, by_name, packed)
         )
 
     def slices(

@@ -160,3 +160,105 @@ def test_the_story_of_one_tensor_names_the_scale(tmp_path: Path) -> None:
     assert how == (
         "quantised in blocks of 128 x 128: one scale puts every element within half a step, as w_scale_inv does"
     )
+
+
+# Several codes in one integer, as the writers of AutoGPTQ, AutoAWQ and compressed-tensors pack them
+
+GROUP = 64
+
+
+def grouped(weight: Tensor, *, symmetric: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes of 4 bits, shape (out, in), and scales and zero points, shape (out, groups)."""
+    parts = weight.float().view(len(weight), -1, GROUP)
+    low, high = parts.amin(dim=2).clamp(max=0), parts.amax(dim=2).clamp(min=0)
+    if symmetric:
+        scale = (torch.maximum(-low, high) / 7.5).half()
+        zero = torch.full(scale.shape, 8, dtype=torch.int32)
+    else:
+        scale = ((high - low) / 15).half()
+        zero = (-low / scale.float()).round().to(torch.int32)
+    codes = (parts / scale.float()[:, :, None]).round() + zero[:, :, None]
+    return codes.clamp(0, 15).to(torch.int32).view(weight.shape), scale, zero
+
+
+def words(codes: Tensor, order: list[int]) -> Tensor:
+    """Eight columns in each word; ``order`` are those from the low bits up."""
+    packed = torch.zeros(len(codes), codes.shape[1] // 8, dtype=torch.int64)
+    for place, column in enumerate(order):
+        packed |= codes[:, column::8].to(torch.int64) << (4 * place)
+    return torch.where(packed >= 1 << 31, packed - (1 << 32), packed).to(torch.int32)
+
+
+IN_ORDER, AWQ = list(range(8)), [0, 2, 4, 6, 1, 3, 5, 7]
+
+
+def gptq(weight: Tensor) -> dict[str, Tensor]:
+    codes, scale, zero = grouped(weight, symmetric=False)
+    return {
+        "qweight": words(codes, IN_ORDER).T.contiguous(), "scales": scale.T.contiguous(),
+        "qzeros": words(zero.T - 1, IN_ORDER),
+    }  # fmt: skip
+
+
+def awq(weight: Tensor) -> dict[str, Tensor]:
+    codes, scale, zero = grouped(weight, symmetric=False)
+    return {
+        "qweight": words(codes.T, AWQ), "scales": scale.T.contiguous(), "qzeros": words(zero.T, AWQ),
+    }  # fmt: skip
+
+
+def compressed(weight: Tensor) -> dict[str, Tensor]:
+    codes, scale, _ = grouped(weight, symmetric=True)
+    return {"weight_packed": words(codes, IN_ORDER), "weight_scale": scale}
+
+
+def in_bytes(weight: Tensor) -> dict[str, Tensor]:
+    codes, scale, _ = grouped(weight, symmetric=True)
+    return {"q": (codes[:, ::2] | codes[:, 1::2] << 4).to(torch.uint8), "s": scale}
+
+
+def in_bytes_from_above(weight: Tensor) -> dict[str, Tensor]:
+    codes, scale, _ = grouped(weight, symmetric=True)
+    return {"q": (codes[:, ::2] << 4 | codes[:, 1::2]).to(torch.uint8), "s": scale}
+
+
+PACKED = [gptq, awq, compressed, in_bytes, in_bytes_from_above]
+
+
+@pytest.mark.parametrize("layout", PACKED)
+@pytest.mark.parametrize("shape", [(160, 192), (128, 128)])
+def test_codes_that_share_a_word(
+    tmp_path: Path, layout: Callable[[Tensor], dict[str, Tensor]], shape: tuple[int, int]
+) -> None:
+    kept = weights(4, *shape, dtype=torch.float16)
+    shuffled, after = random.Random(5), {}
+    for one in kept:
+        after |= {f"{shuffled.getrandbits(64):x}": part.contiguous() for part in layout(one).values()}
+    before = saved(tmp_path / "before.safetensors", {f"{at}.weight": one for at, one in enumerate(kept)})
+    quantised = saved(tmp_path / "after.safetensors", dict(sorted(after.items())))
+    found = diff(before, quantised)
+    count = sum(one.numel() for one in kept)
+    numbers = sum(part.nbytes for part in after.values()) - count // 2
+    causes = {cause: sides for cause, sides in tensor_causes(found).items() if cause not in ("container", "names", "metadata", "alignment")}
+    assert causes == {
+        "carried": (count // 2, count // 2), "dtype": (count * 3 // 2, 0),
+        "quantization-parameters": (0, numbers),
+    }  # fmt: skip
+    assert {row.label for row in found.rows if row.cause == "dtype"} == {"float16 -> uint4"}
+    assert {row.evidence for row in found.rows if row.cause in causes} == {"proved"}
+    back = tensor_causes(diff(quantised, before))
+    assert {cause: back[cause] for cause in causes} == {cause: sides[::-1] for cause, sides in causes.items()}
+    assert not changed_by_renaming(before, quantised)
+
+
+@pytest.mark.parametrize("layout", PACKED)
+def test_other_weights_are_not_in_these_words(
+    tmp_path: Path, layout: Callable[[Tensor], dict[str, Tensor]]
+) -> None:
+    one, other = weights(2, 160, 192, dtype=torch.float16)
+    after = saved(tmp_path / "after.safetensors", {name: part.contiguous() for name, part in layout(one).items()})
+    changed = one.clone()
+    changed[3, 5] += 0.5
+    for value in (other, changed):
+        matches = match(saved(tmp_path / "before.safetensors", {"w": value}), after).matches
+        assert not [found for found in matches if found.evidence == "proved"]

@@ -11,11 +11,14 @@ inferred.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 from sizeforensics.matching.arrays import ROUNDOFF, Array
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.quantization.likeness import Likeness, axes_of
+from sizeforensics.matching.quantization.packings import packings
 from sizeforensics.matching.quantization.spreads import (
+    Span,
     difference,
     holds_codes,
     in_words,
@@ -23,7 +26,7 @@ from sizeforensics.matching.quantization.spreads import (
     spreads,
 )
 from sizeforensics.matching.quantization.stored_scales import Stored, codes_of, stored_scales
-from sizeforensics.matching.quantization.unnamed_scales import Explained, Scales
+from sizeforensics.matching.quantization.unnamed_scales import Explained, Scales, ZeroPoints
 from sizeforensics.matching.units import Unit
 
 
@@ -47,17 +50,20 @@ class _Side:
             if unit.distinctive and unit.tensor.dtype.name in ROUNDOFF:
                 self.floats[axes_of(unit.tensor.shape)].append(unit)
         self.scales = Scales(pairing, self.units)
+        self.zeros = ZeroPoints(pairing, self.units)
         self._likeness: dict[tuple[int, ...], Likeness] = {}
 
     def match(self) -> None:
         """Match all of them."""
-        for unit in self.units:
+        for unit in filter(self.pairing.is_free, self.units):
             stored = self.stored.get(unit.index)
             if stored is not None and stored.scale is not None:
                 if unit.digest is not None and holds_codes(unit.tensor.dtype.name):
                     self._under_stored(unit, stored)
             elif may_be_codes(unit):
                 self._under_any(unit, None if stored is None else stored.zero_point)
+            if stored is None and self.pairing.is_free(unit):
+                self._unpacked(unit)
 
     def _like(self, shape: tuple[int, ...]) -> Likeness | None:
         rivals = self.floats.get(axes_of(shape), [])
@@ -92,15 +98,49 @@ class _Side:
             return
         span = span_of(own, codes.tensor.dtype.name)
         possible: tuple[Unit, Explained] | None = None
-        for candidate in likeness.alike(own[likeness.places]):
-            found = self.scales.explain(codes, own, likeness.turned(candidate), span, zero)
-            if found is not None and found.scale is not None:
-                self.pairing.pair(candidate.unit, codes, "proved", found.how, found.difference)
-                self.pairing.scale(found.scale, codes, "a scale that every element allows, of")
+        for unit, found in self._explained(codes, own, likeness, span, zero):
+            if found.scale is not None:
+                self.pairing.pair(unit, codes, "proved", found.how, found.difference)
+                self._place_numbers(codes, found, found.scale)
                 return
-            possible = possible or (found and (candidate.unit, found))
+            possible = possible or (unit, found)
         if possible is not None:
             self.pairing.pair(possible[0], codes, "inferred", possible[1].how, possible[1].difference)
+
+    def _unpacked(self, codes: Unit) -> None:
+        """Match one matrix of integers that may hold several codes each, under a scale that is stored."""
+        tensor = codes.tensor
+        if len(tensor.shape) != 2 or not codes.distinctive:
+            return
+        for packing in packings(tensor.dtype.name):
+            likeness = self._like(packing.shape(tensor.shape))
+            words = None if likeness is None else codes_of(self.inventory, codes, tensor.shape)
+            if likeness is None or words is None:
+                continue
+            own = packing.codes(words)
+            span = span_of(own, packing.type_name)
+            for unit, found in self._explained(codes, own, likeness, span, None):
+                if found.scale is not None:
+                    how = f"{packing.words}: {found.how}"
+                    self.pairing.pair(
+                        unit, codes, "proved", how, found.difference, packed=packing.type_name
+                    )
+                    self._place_numbers(codes, found, found.scale)
+                    return
+
+    def _explained(
+        self, codes: Unit, own: Array, likeness: Likeness, span: Span, zero: Array | None
+    ) -> Iterator[tuple[Unit, Explained]]:
+        for candidate in likeness.alike(own[likeness.places]):
+            found = self.scales.explain(codes, own, likeness.turned(candidate), span, zero)
+            if found is not None:
+                yield candidate.unit, found
+
+    def _place_numbers(self, codes: Unit, found: Explained, scale: Unit) -> None:
+        self.pairing.scale(scale, codes, "a scale that every element allows, of")
+        zeros = self.zeros.of(found, codes) if found.zero.any() else None
+        if zeros is not None:
+            self.pairing.scale(zeros, codes, "the zero points that every element allows, of")
 
 
 def may_be_codes(unit: Unit) -> bool:

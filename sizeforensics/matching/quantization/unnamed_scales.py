@@ -18,11 +18,13 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import xxhash
 
 from sizeforensics.content import decoded
 from sizeforensics.matching.arrays import ROUNDOFF, Array, Doubles, Vector
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.quantization.likeness import COLUMNS, SortedRows, evenly
+from sizeforensics.matching.quantization.packings import packings
 from sizeforensics.matching.quantization.scale_bounds import (
     Fit,
     difference_under,
@@ -45,6 +47,8 @@ class Explained(NamedTuple):
     how: str
     difference: float
     scale: Unit | None
+    zero: Vector
+    """The zero point of each group, in the order of the scales in C order."""
 
 
 class _Numbers(NamedTuple):
@@ -80,10 +84,10 @@ class Scales:
                 for unit, scale in self._within(codes, bounds, span):
                     worst, telling = difference_under(grouped, scale, bounds.zero, span)
                     if enough(telling, own.size, span.type_name):
-                        return Explained(f"{how}, as {unit.tensor.name} does", worst, unit)
+                        return Explained(f"{how}, as {unit.tensor.name} does", worst, unit, bounds.zero)
                 if possible is None and not roundoff:
                     worst, _ = difference_under(grouped, bounds.middle, bounds.zero, span)
-                    possible = Explained(f"{how}, but none is stored", worst, None)
+                    possible = Explained(f"{how}, but none is stored", worst, None, bounds.zero)
         return possible
 
     def _roundoffs(self, count: int) -> list[float]:
@@ -122,3 +126,44 @@ class Scales:
             sizes = [size for size in unit.tensor.shape if size != 1]
             if len(sizes) == 2:
                 yield _Numbers(unit, values.reshape(sizes).T.reshape(-1))
+
+
+class ZeroPoints:
+    """The free integers of one side as zero points: plain or packed, by what they hold."""
+
+    def __init__(self, pairing: Pairing, units: Sequence[Unit]) -> None:
+        self._pairing = pairing
+        self._by_content: dict[bytes, list[Unit]] = defaultdict(list)
+        self._waiting = [unit for unit in units if _may_be_zeros(unit)]
+
+    def of(self, explained: Explained, codes: Unit) -> Unit | None:
+        """The free tensor that holds the zero points, in any layout; None where there is none."""
+        while self._waiting:
+            unit = self._waiting.pop()
+            for key in self._keys(unit):
+                self._by_content[key].append(unit)
+        key = _key(explained.zero)
+        likely = [unit for unit in self._by_content.get(key, ()) if self._pairing.is_free(unit)]
+        return min(
+            (unit for unit in likely if unit is not codes),
+            key=lambda unit: abs(unit.index - codes.index), default=None,
+        )  # fmt: skip
+
+    def _keys(self, unit: Unit) -> set[bytes]:
+        flat = decoded(self._pairing.inventories[unit.side], unit.tensor)
+        if flat is None:
+            return set()
+        found = [flat.reshape(unit.tensor.shape)]
+        if len(unit.tensor.shape) == 2:
+            for packing in packings(unit.tensor.dtype.name):
+                codes = packing.codes(found[0]).astype(np.int64)
+                found += [codes, codes + 1]
+        return {_key(order) for zeros in found for order in (zeros, zeros.T)}
+
+
+def _may_be_zeros(unit: Unit) -> bool:
+    return unit.digest is not None and unit.tensor.dtype.kind in ("int", "uint")
+
+
+def _key(zeros: Array) -> bytes:
+    return xxhash.xxh3_128_digest(np.ascontiguousarray(zeros, dtype=np.int64).data)
