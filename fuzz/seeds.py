@@ -141,7 +141,7 @@ def torchscripts() -> list[bytes]:
 
     with _quiet():
         scripted = torch.jit.script(_net())
-        traced = torch.jit.trace(_net(), torch.ones(1, 1, 3, 3))  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(_net(), torch.ones(1, 1, 3, 3))
         mobile = bytes(scripted._save_to_buffer_for_lite_interpreter())  # noqa: SLF001
     return [_written(lambda out, kind=kind: torch.jit.save(kind, out)) for kind in (scripted, traced)] + [mobile]  # type: ignore[misc]
 

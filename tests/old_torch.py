@@ -51,7 +51,7 @@ class Old:
             tensors += struct.pack("<q", tensor.storage_offset())
         storages = pickle.dumps(len(self.storages), protocol)
         for root, tensor in self.storages.items():
-            data = bytes(tensor.untyped_storage().tolist())  # type: ignore[no-untyped-call]
+            data = bytes(tensor.untyped_storage().tolist())
             storages += pickle.dumps((root, "cpu", STORAGES[tensor.dtype]), protocol)
             storages += struct.pack("<q", len(data) // tensor.element_size()) + data
         storages += pickle.dumps(self.views, protocol)

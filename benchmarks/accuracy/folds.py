@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from benchmarks.accuracy import nets
 from benchmarks.accuracy.nets import nbytes, pair, perceptron, seeded
 from benchmarks.accuracy.planted import Planted, Size, pick, planted, recipe
 
-BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
+BatchNorm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 def statistics(norm: BatchNorm) -> int:
@@ -146,7 +147,7 @@ def adapter_merged(directory: Path, size: Size) -> Planted:
     before, after = pair(directory, "model.pt")
     model, _ = perceptron(size)
     final = deepcopy(model)
-    adapters = {}
+    adapters: dict[str, torch.Tensor] = {}
     for seed, name in enumerate(("first", "second")):
         weight = final.get_submodule(name).weight
         down = seeded(4, weight.shape[1], seed=20 + seed) * 0.1

@@ -139,6 +139,7 @@ def _key_ranges(data: bytes) -> Iterator[tuple[int, int]]:
     frames = [position or 0 for operation, _, position in operations if operation.name == "FRAME"]
     stack: list[_Item | None] = []  # None is a mark
     memo: dict[int, _Item] = {}
+    argument: Any
     for operation, argument, at in operations:
         position = at or 0
         name = operation.name

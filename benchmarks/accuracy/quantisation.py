@@ -104,7 +104,7 @@ def qdq_float_weights(directory: Path, size: Size) -> Planted:
     from onnxruntime.quantization import QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+    class Reader(CalibrationDataReader):
         """Three sentences to calibrate with."""
 
         def __init__(self) -> None:
@@ -142,7 +142,7 @@ def operators(directory: Path, size: Size) -> Planted:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+    class Reader(CalibrationDataReader):
         """Three images to calibrate with."""
 
         def __init__(self) -> None:
@@ -208,7 +208,7 @@ def blocked(directory: Path, size: Size) -> Planted:
 
 
 def _dequantized(
-    directory: Path, weight: Tensor, codes: onnx.TensorProto, scale: np.ndarray[Any, Any], **how: int
+    directory: Path, weight: Tensor, codes: onnx.TensorProto, scale: np.ndarray[Any, Any], **how: Any
 ) -> tuple[Path, Path]:
     """A state dict, and a graph whose DequantizeLinear makes the weight again."""
     before, after = directory / "before.pt", directory / "after.onnx"

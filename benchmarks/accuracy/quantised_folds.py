@@ -89,7 +89,7 @@ def _static(directory: Path, size: Size, *, half: bool, kind: str, **options: An
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+    class Reader(CalibrationDataReader):
         """Three images to calibrate with."""
 
         def __init__(self) -> None:

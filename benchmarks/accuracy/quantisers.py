@@ -63,7 +63,7 @@ def _static(directory: Path, size: Size, **options: Any) -> tuple[tuple[Path, Pa
 
     width = pick(size, 8, 128)
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+    class Reader(CalibrationDataReader):
         """Three images to calibrate with."""
 
         def __init__(self) -> None:
