@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-SCHEMA = "sizeforensics.snapshot/1"
+from sizeforensics.dtypes import DTYPES
+
+SCHEMA = "sizeforensics.snapshot/2"
 """Name and version of the documents that hold excerpts."""
 
 ORIGIN = "snapshot of"
@@ -24,6 +26,21 @@ ORIGIN = "snapshot of"
 
 KEY_BYTES = 8
 """Bytes of a digest that is only compared with others: chance makes two equal once in 2**64."""
+
+MARKS = 4
+"""Rows of a matrix that are kept a mark of."""
+
+MARK_BYTES = 4
+"""Bytes that a row of a matrix is known by among those of its length."""
+
+CASTS = {
+    "float64": ("float32", "float16", "bfloat16"),
+    "float32": ("float16", "bfloat16"),
+    "float16": ("float32",),
+    "bfloat16": ("float32",),
+    **dict.fromkeys(("bool", "int8", "uint8", "int16", "int32"), ("int64",)),
+}
+"""The types whose digest is kept beside a tensor's own: those that writers cast to."""
 
 FEW = 4
 """Elements up to which equal content may be chance."""
@@ -60,6 +77,10 @@ class Excerpt:
     """The narrowest type that holds every element exactly; empty where it is the tensor's own."""
     core: tuple[int, bytes] | None = None
     """What it repeats, where it repeats itself: elements, and the key of their digest."""
+    marks: tuple[int, ...] = ()
+    """Of those rows of a matrix that have the smallest ones, see ``matching.parts.cuts``."""
+    distinct: tuple[int, int] | None = None
+    """Of rows that occur several times each: the elements of the different ones, and their bag."""
     recipe: tuple[str, int] | None = None
     """What regenerates it, in words, and how many bytes of numbers that takes."""
 
@@ -67,6 +88,11 @@ class Excerpt:
     def key(self) -> bytes | None:
         """What the casts and transpositions of other tensors are compared with."""
         return None if self.digest is None else self.digest[:KEY_BYTES]
+
+
+def bags_kept(name: str) -> list[str]:
+    """The types a bag is kept of: a tensor's own, and those to which casting it rounds."""
+    return [name, *(cast for cast in CASTS.get(name, ()) if DTYPES[cast].bits < DTYPES[name].bits)]
 
 
 @lru_cache(maxsize=4096)

@@ -11,37 +11,41 @@ from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
-from sizeforensics.bags import BAG_BYTES, MODULUS, bag_of
+from sizeforensics.bags import BAG_BYTES, BLOCK, MODULUS, bag_of
+from sizeforensics.content import decoded
 from sizeforensics.dtypes import DTYPES, DType, numpy_dtype
-from sizeforensics.excerpts import KEY_BYTES, ORIGIN, SCHEMA, Excerpt, flat_places, grid_shape
+from sizeforensics.excerpts import (
+    CASTS,
+    KEY_BYTES,
+    MARK_BYTES,
+    ORIGIN,
+    SCHEMA,
+    Excerpt,
+    bags_kept,
+    flat_places,
+    grid_shape,
+)
 from sizeforensics.fingerprints import Advance, Fingerprint, fingerprints, on_threads, silent
 from sizeforensics.inventory import Inventory, Quantization, Storage, Tensor, c_strides
 from sizeforensics.matching import exact_narrower_type
-from sizeforensics.matching.arrays import MOST_ELEMENTS
+from sizeforensics.matching.arrays import MOST_ELEMENTS, Array
 from sizeforensics.matching.casts import cast_sample, castable
-from sizeforensics.matching.constants.broadcasts import core_of, recipe_of
+from sizeforensics.matching.constants.broadcasts import core_in, recipe_of
+from sizeforensics.matching.constants.tables import distinct_rows
 from sizeforensics.matching.folding.batch_norms import Parts, declared_parts
+from sizeforensics.matching.parts.cuts import marks_of
 from sizeforensics.matching.relations import typed_blocks
 from sizeforensics.matching.units import Unit, as_pairs, is_distinctive
 from sizeforensics.program_data import has_program
 from sizeforensics.spans import ROLES, TENSOR_DATA
 from sizeforensics.views import cover
-
-CASTS = {
-    "float64": ("float32", "float16", "bfloat16"),
-    "float32": ("float16", "bfloat16"),
-    "float16": ("float32",),
-    "bfloat16": ("float32",),
-    **dict.fromkeys(("bool", "int8", "uint8", "int16", "int32"), ("int64",)),
-}
-"""The types whose digest is kept beside a tensor's own: those that writers cast to."""
 
 
 def take(inventory: Inventory, advance: Advance = silent) -> Inventory:
@@ -66,8 +70,8 @@ def take(inventory: Inventory, advance: Advance = silent) -> Inventory:
 
 # One tensor
 
-_TILE = 64
-"""Rows and columns of a matrix that are transposed at once."""
+_TILE = 16, 64
+"""Rows and columns of a matrix that are transposed at once, which stay in the processor's cache."""
 
 
 def _excerpt(
@@ -77,28 +81,43 @@ def _excerpt(
         return Excerpt(claimed)
     distinctive = is_distinctive(tensor, known.sample)
     unit = Unit(0, index, tensor, claimed, known.digest, known.sample, distinctive)
-    read = known.sample is not None
-    grid, casts, bags = _read_once(inventory, tensor, distinctive) if read else (None, {}, {})
+    if known.sample is None:
+        return Excerpt(claimed, known.digest, distinctive=distinctive)
+    whole = _whole(inventory, tensor)
+    parts = typed_blocks(inventory, tensor) if whole is None else iter([whole.reshape(-1)])
+    grid, casts, bags = _read_once(parts, tensor, distinctive)
     narrower = exact_narrower_type(inventory, unit)
+    matrix = _matrix(whole)
     return Excerpt(
-        claimed, known.digest, grid, casts, bags, _transposed(inventory, tensor), distinctive,
-        narrower.name if narrower else "", _core(inventory, unit),
+        claimed, known.digest, grid, casts, bags,
+        None if matrix is None or tensor.dtype.bits < 8 else _transposed(matrix), distinctive,
+        narrower.name if narrower else "", _core(whole, unit),
+        _marks(matrix, unit),
+        distinct_rows(whole, unit, narrow=narrower is not None),
         recipe_of(inventory, unit) if _may_be_computed(inventory, tensor) else None,
     )  # fmt: skip
 
 
+def _whole(inventory: Inventory, tensor: Tensor) -> Array | None:
+    """All elements in their shape, read once for all that looks at them; None of too many."""
+    # Beside a size of 0 the other one may be more than numpy takes.
+    if not 0 < tensor.elements <= MOST_ELEMENTS:
+        return None
+    flat = decoded(inventory, tensor)
+    return None if flat is None else flat.reshape(tensor.shape)
+
+
 def _read_once(
-    inventory: Inventory, tensor: Tensor, distinctive: bool
-) -> tuple[npt.NDArray[Any], dict[str, bytes], dict[str, int]]:
+    parts: Iterable[Array], tensor: Tensor, distinctive: bool
+) -> tuple[Array, dict[str, bytes], dict[str, int]]:
     """The elements of the grid, the keys of the casts, and the bags."""
     own = tensor.dtype.name
     wanted = flat_places(tensor.shape) if tensor.elements else np.zeros(0, dtype=np.int64)
     states = {name: xxhash.xxh3_128() for name in CASTS.get(own, ())}
-    rounded = [name for name in states if DTYPES[name].bits < tensor.dtype.bits]
-    bags = dict.fromkeys((own, *rounded) if distinctive and castable(own) else (), 0)
-    parts: list[npt.NDArray[Any]] = []
+    bags = dict.fromkeys(bags_kept(own) if distinctive and castable(own) else (), 0)
+    kept: list[Array] = []
     first = 0
-    for block in typed_blocks(inventory, tensor):
+    for block in chain.from_iterable(map(_pieces, parts)):
         if own in bags:
             bags[own] += bag_of(block, own)
         for name, state in states.items():
@@ -107,43 +126,50 @@ def _read_once(
             if name in bags:
                 bags[name] += bag_of(cast, name)
         here = slice(*np.searchsorted(wanted, (first, first + len(block))))
-        parts.append(block[wanted[here] - first])
+        if here.start < here.stop:
+            kept.append(block[wanted[here] - first])
         first += len(block)
-    kept = np.concatenate(parts) if parts else np.zeros(0, dtype=numpy_dtype(own))
-    grid = kept.reshape(grid_shape(tensor.shape))
+    flat = np.concatenate(kept) if kept else np.zeros(0, dtype=numpy_dtype(own))
+    grid = flat.reshape(grid_shape(tensor.shape))
     keys = {name: state.digest()[:KEY_BYTES] for name, state in states.items()}
     return grid, keys, {name: bag % MODULUS for name, bag in bags.items()}
 
 
-def _core(inventory: Inventory, unit: Unit) -> tuple[int, bytes] | None:
+def _pieces(part: Array) -> Iterator[Array]:
+    return (part[first : first + BLOCK] for first in range(0, len(part), BLOCK))
+
+
+def _core(whole: Array | None, unit: Unit) -> tuple[int, bytes] | None:
     """How many elements a tensor repeats, and their key."""
-    core = core_of(inventory, unit)
+    core = None if whole is None else core_in(whole, unit)
     if core is None:
         return None
     flat = np.ascontiguousarray(core).reshape(-1).view(np.uint8)
     return core.size, xxhash.xxh3_128_digest(flat.data)[:KEY_BYTES]
 
 
-def _transposed(inventory: Inventory, tensor: Tensor) -> bytes | None:
+def _matrix(whole: Array | None) -> Array | None:
+    """What has two axes longer than 1, without the others."""
+    matrix = None if whole is None else whole.squeeze()
+    return matrix if matrix is not None and matrix.ndim == 2 else None
+
+
+def _transposed(matrix: Array) -> bytes:
     """The key of a matrix written column by column."""
-    shape = [size for size in tensor.shape if size != 1]
-    # Beside a size of 0 the other one may be more than numpy takes.
-    if len(shape) != 2 or not 0 < tensor.elements <= MOST_ELEMENTS:
-        return None
-    if numpy_dtype(tensor.dtype.name) is None:
-        return None
-    if tensor.dtype.bits < 8:
-        return None
-    (whole,) = typed_blocks(inventory, tensor, tensor.elements)
-    matrix, state = whole.reshape(shape), xxhash.xxh3_128()
-    for left in range(0, shape[1], _TILE):
-        columns = matrix[:, left : left + _TILE]
-        turned = np.empty(columns.shape[::-1], dtype=matrix.dtype)
-        # Tile by tile, which stays in the processor's cache: three times as fast as at once.
-        for top in range(0, shape[0], _TILE):
-            turned[:, top : top + _TILE] = columns[top : top + _TILE].T
-        state.update(turned.reshape(-1).view(np.uint8).data)
+    state, (high, wide) = xxhash.xxh3_128(), _TILE
+    turned = np.empty((wide, len(matrix)), dtype=matrix.dtype)
+    for left in range(0, matrix.shape[1], wide):
+        columns = matrix[:, left : left + wide]
+        rows = turned[: columns.shape[1]]
+        for top in range(0, len(matrix), high):
+            rows[:, top : top + high] = columns[top : top + high].T
+        state.update(rows.reshape(-1).view(np.uint8).data)
     return state.digest()[:KEY_BYTES]
+
+
+def _marks(matrix: Array | None, unit: Unit) -> tuple[int, ...]:
+    usable = unit.distinctive and unit.tensor.dtype.kind == "float" and castable(unit.tensor.dtype.name)
+    return marks_of(matrix, unit.tensor.dtype.name) if usable and matrix is not None else ()
 
 
 def _may_be_computed(inventory: Inventory, tensor: Tensor) -> bool:
@@ -157,15 +183,15 @@ def _may_be_computed(inventory: Inventory, tensor: Tensor) -> bool:
 def document(inventory: Inventory) -> dict[str, Any]:
     """What ``take`` gave, or a snapshot that was read, as plain values: one list item a line.
 
-    The keys are those of the schema ``sizeforensics.snapshot/1``; what is not listed has the value
-    that the schema gives as its default.
+    The keys are those of the schema ``sizeforensics.snapshot/2``; what is not listed is empty, or has
+    the value that the schema gives as its default.
     """
     if inventory.excerpts is None:
         raise ValueError("a document needs excerpts: take a snapshot first")
     original = dict(inventory.metadata).get(ORIGIN, inventory.format)
     storages = _Storages(inventory)
     readers = _readers(inventory)
-    return {
+    said = {
         "schema": SCHEMA,
         "format": original,
         "bytes": inventory.nbytes,
@@ -187,6 +213,7 @@ def document(inventory: Inventory) -> dict[str, Any]:
         "metadata": [[key, value] for key, value in inventory.metadata if key != ORIGIN],
         "warnings": [text.removeprefix(f"{inventory.path}: ") for text in inventory.warnings],
     }  # fmt: skip
+    return {key: value for key, value in said.items() if value != []}
 
 
 def _paths(inventory: Inventory) -> list[str]:
@@ -301,23 +328,32 @@ def _tensor(
         "scope": tensor.scope,
         "read_by": list(readers),
     }
-    bags = {name: bag.to_bytes(BAG_BYTES, "big").hex() for name, bag in excerpt.bags.items()}
     content = {
-        "digest": "" if excerpt.digest is None else excerpt.digest.hex(),
-        "casts": {name: key.hex() for name, key in excerpt.casts.items()},
-        "bag": bags.pop(tensor.as_pairs().dtype.name, ""),
-        "bags": bags,
-        "transposed": "" if excerpt.transposed is None else excerpt.transposed.hex(),
-        "grid": "" if excerpt.grid is None else b64encode(excerpt.grid.tobytes()).decode(),
+        "digest": _coded(excerpt.digest or b""),
+        "casts": _coded(b"".join(excerpt.casts.values())),
+        "bags": _coded(*map(_bag, excerpt.bags.values())),
+        "transposed": _coded(excerpt.transposed or b""),
+        "grid": "" if excerpt.grid is None else _coded(excerpt.grid.tobytes()),
         "trivial": excerpt.digest is not None and not excerpt.distinctive,
         "narrower": excerpt.narrower,
-        "core": [] if excerpt.core is None else [excerpt.core[0], excerpt.core[1].hex()],
+        "core": [] if excerpt.core is None else [excerpt.core[0], _coded(excerpt.core[1])],
+        "marks": _coded(*(mark.to_bytes(MARK_BYTES, "big") for mark in excerpt.marks)),
+        "distinct": [] if excerpt.distinct is None else [excerpt.distinct[0], _coded(_bag(excerpt.distinct[1]))],
         "recipe": list(excerpt.recipe or ()),
     }
     said = {key: value for key, value in keys.items() if value or key in ("name", "shape")}
     if excerpt.claimed != usual_claim:
         where["claimed"] = excerpt.claimed
     return {**said, **where, **{key: value for key, value in content.items() if value}}
+
+
+def _bag(bag: int) -> bytes:
+    return bag.to_bytes(BAG_BYTES, "big")
+
+
+def _coded(*parts: bytes) -> str:
+    """In base64, without the padding that the length tells."""
+    return b64encode(b"".join(parts)).decode().rstrip("=")
 
 
 def _dtype(dtype: DType) -> Any:

@@ -7,7 +7,6 @@ checked as strictly as a model file: sizes must add up, digests and grids must h
 from __future__ import annotations
 
 import re
-from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
@@ -18,7 +17,18 @@ import numpy.typing as npt
 from sizeforensics.bags import BAG_BYTES
 from sizeforensics.dtypes import DTYPES, DType, numpy_dtype
 from sizeforensics.errors import Corrupt, LimitExceeded, Unsupported
-from sizeforensics.excerpts import FEW, KEY_BYTES, ORIGIN, SCHEMA, Excerpt, grid_shape
+from sizeforensics.excerpts import (
+    CASTS,
+    FEW,
+    KEY_BYTES,
+    MARK_BYTES,
+    MARKS,
+    ORIGIN,
+    SCHEMA,
+    Excerpt,
+    bags_kept,
+    grid_shape,
+)
 from sizeforensics.formats.encodings import bounded_json
 from sizeforensics.formats.encodings.checked_json import MOST, Checked
 from sizeforensics.formats.encodings.unpacked import head_of, unpacked
@@ -39,6 +49,7 @@ from sizeforensics.source import Source
 from sizeforensics.spans import ROLES, TENSOR_DATA, Owners, Spans
 
 _BEGINNING = re.compile(rb'\s*\{\s*"schema"\s*:\s*"sizeforensics\.snapshot/(\d+)"')
+_VERSION = SCHEMA.rpartition("/")[2]
 _LOOK = 4096
 _DIGEST_BYTES = 16
 
@@ -52,13 +63,13 @@ def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     """The inventory that a snapshot holds.
 
     Raises Corrupt where it is no JSON, contradicts its schema or does not add up, Unsupported for
-    a later version, LimitExceeded beyond ``json_bytes`` once unpacked.
+    another version, LimitExceeded beyond ``json_bytes`` once unpacked.
     """
     text = unpacked(source, limits)
     version = _BEGINNING.match(text.read(0, min(_LOOK, text.size)))
-    if version is None or version[1] != SCHEMA.rpartition("/")[2].encode():
+    if version is None or version[1] != _VERSION.encode():
         got = "another one" if version is None else version[1].decode()
-        raise Unsupported(source.path, 0, "a snapshot of version 1", f"version {got}")
+        raise Unsupported(source.path, 0, f"a snapshot of version {_VERSION}", f"version {got}")
     return _Reader(source, bounded_json.loads(text, 0, text.size, limits), limits).inventory()
 
 
@@ -200,40 +211,32 @@ class _Reader:
             if tensor.storage is None or claimed > min(left, tensor.nbytes):
                 raise row.wrong("claimed", "bytes of the tensor that its storage has left", claimed)
             self._left[tensor.storage] -= claimed
-        casts = row.object("casts")
-        keys = {name: casts.hexadecimal(name, KEY_BYTES) for name in casts.names()}
-        recipe, core = row.array("recipe"), row.array("core")
-        digest = row.hexadecimal("digest", _DIGEST_BYTES) if row.has("digest") else None
+        own = tensor.as_pairs().dtype.name
+        recipe, core, distinct = (row.array(key) for key in ("recipe", "core", "distinct"))
+        digest = row.base64("digest", _DIGEST_BYTES) if row.has("digest") else None
+        casts = _items(row, "casts", len(CASTS.get(own, ())), KEY_BYTES)
+        bags = map(_bag, _items(row, "bags", len(bags_kept(own)), BAG_BYTES))
         return Excerpt(
             claimed, digest, None if digest is None else self._grid(row, tensor.as_pairs()),
-            keys, self._bags(row, tensor),
-            row.hexadecimal("transposed", KEY_BYTES) if row.has("transposed") else None,
+            dict(zip(CASTS.get(own, ()), casts, strict=False)),
+            dict(zip(bags_kept(own), bags, strict=False)),
+            row.base64("transposed", KEY_BYTES) if row.has("transposed") else None,
             distinctive=digest is not None and not row.flag("trivial") and tensor.elements > FEW,
             narrower=row.one_of("narrower", ["", *DTYPES], ""),
-            core=(core.integer(0), core.hexadecimal(1, KEY_BYTES)) if row.has("core") else None,
+            core=(core.integer(0), core.base64(1, KEY_BYTES)) if row.has("core") else None,
+            marks=tuple(int.from_bytes(mark, "big") for mark in _items(row, "marks", MARKS, MARK_BYTES)),
+            distinct=(distinct.integer(0), _bag(distinct.base64(1, BAG_BYTES))) if row.has("distinct") else None,
             recipe=(recipe.text(0), recipe.integer(1)) if row.has("recipe") else None,
         )  # fmt: skip
-
-    def _bags(self, row: Checked, tensor: Tensor) -> dict[str, int]:
-        """Of the elements as they are, and as cast to other types."""
-        cast = row.object("bags")
-        found = {name: cast.hexadecimal(name, BAG_BYTES) for name in cast.names()}
-        if row.has("bag"):
-            found[tensor.as_pairs().dtype.name] = row.hexadecimal("bag", BAG_BYTES)
-        return {name: int.from_bytes(bag, "big") for name, bag in found.items()}
 
     def _grid(self, row: Checked, tensor: Tensor) -> npt.NDArray[Any] | None:
         dtype = numpy_dtype(tensor.dtype.name)
         if dtype is None:
             return None
         shape = grid_shape(tensor.shape)
-        try:
-            data = b64decode(row.text("grid", ""), validate=True)
-        except ValueError:
-            raise row.wrong("grid", "elements in base64", "what is none") from None
-        if len(data) != prod(shape) * dtype.itemsize:
-            wanted = f"{prod(shape) * dtype.itemsize:,} bytes in base64"
-            raise row.wrong("grid", wanted, f"{len(data):,}")
+        if not prod(shape):
+            return np.zeros(shape, dtype=dtype)
+        data = row.base64("grid", prod(shape) * dtype.itemsize)
         return np.frombuffer(data, dtype=dtype).reshape(shape)
 
     def _nodes(self, tensors: Sequence[Tensor], readers: Sequence[Sequence[str]]) -> Nodes:
@@ -320,6 +323,16 @@ class _Reader:
                 row.text(0), ROLES.index(row.one_of(1, ROLES)), row.text(2), row.integer(3),
                 row.integer(4), parts,
             )  # fmt: skip
+
+
+def _items(row: Checked, key: str, count: int, length: int) -> list[bytes]:
+    """As many parts of some bytes; none where the key is missing."""
+    data = row.base64(key, count * length) if row.has(key) else b""
+    return [data[first : first + length] for first in range(0, len(data), length)]
+
+
+def _bag(data: bytes) -> int:
+    return int.from_bytes(data, "big")
 
 
 _LINKS = ("tensor", "scale", "zero_point", "factor", "groups")

@@ -8,12 +8,20 @@ from functools import partial
 from sizeforensics.fingerprints import Advance, fingerprints, silent
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching import content, detours, names, rounding
-from sizeforensics.matching.constants import broadcasts, lookups
+from sizeforensics.matching.constants import broadcasts, lookups, tables
 from sizeforensics.matching.folding import folds, norms, orthogonal
 from sizeforensics.matching.names import components
 from sizeforensics.matching.narrowing import exact_narrower_type
 from sizeforensics.matching.pairing import Copy, Fold, Match, Matching, Pairing, Scale
-from sizeforensics.matching.parts import adapters, gathered, masks, parametrisations, slices, sparse
+from sizeforensics.matching.parts import (
+    adapters,
+    cuts,
+    gathered,
+    masks,
+    parametrisations,
+    slices,
+    sparse,
+)
 from sizeforensics.matching.quantization import quantized, sampled_scales
 from sizeforensics.matching.units import Unit, as_pairs, units_of
 from sizeforensics.views import Coverage, cover
@@ -53,13 +61,16 @@ def _tiers(groups: list[content.Group], *, sampled: bool) -> Iterator[Callable[[
     copies = partial(content.place_copies, groups=groups, lone=False)
     yield partial(content.match_permuted, groups=groups)
     if sampled:
+        yield masks.match_sampled
         yield folds.match_folded
         yield copies
         yield sampled_scales.match_sampled
         yield broadcasts.match_cores
+        yield tables.match_tables
         yield gathered.match_same_elements
         yield gathered.match_gathered
         yield gathered.match_beginnings
+        yield cuts.match_cuts
     else:
         yield detours.match_detours
         yield masks.match_masked
@@ -79,6 +90,7 @@ def _tiers(groups: list[content.Group], *, sampled: bool) -> Iterator[Callable[[
     yield copies
     yield parametrisations.absorb_rest
     yield names.match_inferred
+    yield parametrisations.absorb_members
     if sampled:
         yield adapters.fold_named
     yield partial(content.place_copies, groups=groups, lone=True)

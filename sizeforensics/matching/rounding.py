@@ -67,6 +67,8 @@ def _difference(pairing: Pairing, one: Unit, other: Unit) -> float | None:
     Of excerpts it is that of the elements kept.
     """
     samples = _sample(one), _sample(other)
+    if one.excerpt is not None and np.all(samples[0] == samples[0][0]):
+        return None  # a weight that is nearly all zeros: those that are kept say nothing
     unit = ROUNDINGS * ROUNDOFF[one.tensor.dtype.name]
     peak = float(np.max(np.abs(samples)))
     worst = _worst(*samples, unit, peak)

@@ -299,9 +299,9 @@ CASES = [
     Case("found: a name longer than the tar file", REFUSE, lambda: tar_member(b"././@LongLink", b"", b"77777777777")),
     *(Case(f"found: a snapshot of {kind}", REFUSE, lambda text=text: text)  # type: ignore[misc]
       for kind, text in {
-          "gigabytes of blanks": gzip.compress(b'{"schema": "sizeforensics.snapshot/1",' + bytes(300 << 20), 9),
-          "a stream cut short": gzip.compress(b'{"schema": "sizeforensics.snapshot/1"}')[:-4],
-          "negative bytes": b'{"schema": "sizeforensics.snapshot/1", "format": "onnx", "files": [["a", -1]]}',
+          "gigabytes of blanks": gzip.compress(b'{"schema": "sizeforensics.snapshot/2",' + bytes(300 << 20), 9),
+          "a stream cut short": gzip.compress(b'{"schema": "sizeforensics.snapshot/2"}')[:-4],
+          "negative bytes": b'{"schema": "sizeforensics.snapshot/2", "format": "onnx", "files": [["a", -1]]}',
       }.items()),
     Case("index: a shard elsewhere", FLAG, written("model.safetensors.index.json",
          b'{"metadata": {}, "weight_map": {"a": "../secret.safetensors"}}'), "not read", files=True),

@@ -24,6 +24,7 @@ from sizeforensics.report import snapshots
 from sizeforensics.source import MemorySource
 from sizeforensics.spans import CODE, GRAPH
 from tests.builders import artifact, graph, random
+from tests.ledgers import ledger
 from tests.unit.test_report_json import SCHEMAS, documented
 
 MODELS = Path(__file__).parents[2] / "fixtures" / "models"
@@ -63,20 +64,20 @@ def of_files(before: str, after: str) -> api.Diff:
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
-def test_snapshots_give_each_cause_the_bytes_of_the_files(pair):
+def test_snapshots_give_the_ledger_of_the_files(pair):
     """In every order and mixture: a snapshot of both, of the first, of the second."""
     before, after = pair
-    expected = by_cause(of_files(before, after))
+    expected = ledger(of_files(before, after))
     mixtures = [
         api.compare(snapshot(before), snapshot(after)),
         api.compare(model(before), snapshot(after)),
         api.compare(snapshot(before), model(after)),
     ]
     for diff in mixtures:
-        assert by_cause(diff) == expected
+        assert ledger(diff) == expected
         assert sum(row.delta_bytes for row in diff.rows) == model(after).nbytes - model(before).nbytes
     mirrored = api.compare(snapshot(after), snapshot(before))
-    assert by_cause(mirrored) == by_cause(of_files(after, before))
+    assert ledger(mirrored) == ledger(of_files(after, before))
     if before == after:
         assert not any(row.delta_bytes for row in mixtures[0].rows)
 
@@ -124,8 +125,8 @@ def test_a_tensor_takes_at_most_200_bytes_compressed(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_snapshots_follow_their_schema_which_documents_every_key(name):
     document = json.loads(text_of(model(name)))
-    jsonschema.validate(document, SCHEMAS["snapshot-1"], jsonschema.Draft202012Validator)
-    documented(document, SCHEMAS["snapshot-1"])
+    jsonschema.validate(document, SCHEMAS["snapshot-2"], jsonschema.Draft202012Validator)
+    documented(document, SCHEMAS["snapshot-2"])
 
 
 def test_one_tensor_a_line_and_one_line_for_a_tensor_that_changes(tmp_path):
@@ -242,7 +243,7 @@ def test_a_snapshot_without_bags_is_read_and_tells_less():
     fused = artifact({"qkv": np.concatenate(list(weights.values()))})
     whole, bare = (json.loads(text_of(artifact(weights))) for _ in range(2))
     for tensor in bare["tensors"]:
-        del tensor["bag"], tensor["bags"]
+        del tensor["bags"]
     told = [by_cause(api.compare(reread(json.dumps(document)), fused)) for document in (whole, bare)]
     assert told[0]["carried", ""] == (432, 432)
     assert told[1]["unmatched", ""] == (432, 432)
@@ -263,9 +264,10 @@ def test_what_is_missing_is_noticed_or_empty(key):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('{"schema": "sizeforensics.snapshot/2"}', "a snapshot of version 1, got version 2"),
-        ('{"schema": "sizeforensics.snapshot/1"', "JSON, got what is none"),
-        ('{"schema": "sizeforensics.snapshot/1"}', "at least one file as files, got none"),
+        ('{"schema": "sizeforensics.snapshot/1"}', "a snapshot of version 2, got version 1"),
+        ('{"schema": "sizeforensics.snapshot/3"}', "a snapshot of version 2, got version 3"),
+        ('{"schema": "sizeforensics.snapshot/2"', "JSON, got what is none"),
+        ('{"schema": "sizeforensics.snapshot/2"}', "at least one file as files, got none"),
     ],
 )  # fmt: skip
 def test_refusals_say_what_was_expected(text, expected):

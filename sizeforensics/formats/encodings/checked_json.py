@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -73,12 +73,16 @@ class Checked:
             raise self.wrong(key, "integers from 0 to 2**53", found)
         return tuple(found)
 
-    def hexadecimal(self, key: str | int, length: int) -> bytes:
-        """Hexadecimal of exactly ``length`` bytes."""
+    def base64(self, key: str | int, length: int) -> bytes:
+        """Base64 of exactly ``length`` bytes, without padding."""
         found = self.text(key)
-        if re.fullmatch(f"[0-9a-f]{{{2 * length}}}", found) is None:
-            raise self.wrong(key, f"{length} bytes in hexadecimal", repr(found))
-        return bytes.fromhex(found)
+        try:
+            data = b64decode(found + "=" * (-len(found) % 4), validate=True)
+        except ValueError:
+            raise self.wrong(key, f"{length:,} bytes in base64", repr(found[:100])) from None
+        if len(data) != length or b64encode(data).decode().rstrip("=") != found:
+            raise self.wrong(key, f"{length:,} bytes in base64", repr(found[:100]))
+        return data
 
     def object(self, key: str) -> Checked:
         """The object under a key; an empty one where it is missing."""

@@ -39,7 +39,12 @@ def match_broadcast(pairing: Pairing) -> None:
 def core_of(inventory: Inventory, unit: Unit) -> Array | None:
     """What a distinctive tensor repeats; None where it does not, or repeats a few numbers."""
     array = _array(inventory, unit) if unit.distinctive else None
-    core = None if array is None else repeated_core(array)
+    return None if array is None else core_in(array, unit)
+
+
+def core_in(array: Array, unit: Unit) -> Array | None:
+    """``core_of`` the elements of a unit that were read already."""
+    core = repeated_core(array) if unit.distinctive and castable(unit.tensor.dtype.name) else None
     return None if core is None or not LEAST_CORE <= core.size < unit.tensor.elements else core
 
 

@@ -44,7 +44,7 @@ class _Lookup(NamedTuple):
 def match_looked_up(pairing: Pairing) -> None:
     """Match free tables with free tensors that hold nothing but their rows, all of them."""
     for side in (0, 1):
-        tables = [table for unit in pairing.free[side].values() for table in _tables(unit)]
+        tables = [table for unit in pairing.free[side].values() for table in tables_of(unit)]
         widths = {table.width: 0 for table in tables}
         for table in tables:
             smallest = widths[table.width] or MOST_TABLE
@@ -55,27 +55,25 @@ def match_looked_up(pairing: Pairing) -> None:
             if not pairing.is_free(table.unit):
                 continue
             values = _array(pairing.inventories[side], table.unit)
-            rivals = [
-                lookup
-                for name in sorted(names)
-                for lookup in gathered.get((table.width, name, _extremes(values, table.unit, name)), ())
-            ]
-            by_unit = {lookup.unit.index: lookup for lookup in sorted(rivals, key=_place)}
-            units = [lookup.unit for lookup in by_unit.values()]
+            rivals: dict[int, list[_Lookup]] = defaultdict(list)
+            for name in sorted(names):
+                key = table.width, name, _extremes(values, table.unit, name)
+                for lookup in gathered.get(key, ()):
+                    rivals[lookup.unit.index].append(lookup)
+            units = [rivals[index][0].unit for index in sorted(rivals)]
             for unit in nearest(table.unit, units, CANDIDATES):
-                if pairing.is_free(unit) and _match(pairing, table, values, by_unit[unit.index]):
+                # Of two axes of one length either may be that of the rows.
+                if pairing.is_free(unit) and any(
+                    _match(pairing, table, values, lookup) for lookup in rivals[unit.index]
+                ):
                     break
-
-
-def _place(lookup: _Lookup) -> int:
-    return lookup.unit.index
 
 
 def _fits(unit: Unit) -> bool:
     return unit.distinctive and castable(unit.tensor.dtype.name) and unit.tensor.dtype.kind == "float"
 
 
-def _tables(unit: Unit) -> Iterator[_Lookup]:
+def tables_of(unit: Unit) -> Iterator[_Lookup]:
     """A vector of numbers, or a matrix whose rows, or columns, are looked up."""
     shape = unit.tensor.shape
     if not _fits(unit) or not 1 <= len(shape) <= 2 or unit.tensor.elements > MOST_TABLE:

@@ -5,6 +5,9 @@ tensors belong together is decided by their elements: the product has to be that
 bit for bit after a cast, wherever the mask holds a one, and nothing but zeros elsewhere. Candidates are
 looked up by where a weight begins to differ from zero, for a sample of one that is nearly all zeros says
 nothing.
+
+Of snapshots the elements kept have to be such a product, and the bag of the mask that of some ones and
+otherwise zeros.
 """
 
 from __future__ import annotations
@@ -12,12 +15,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
+from math import gcd
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from sizeforensics.bags import MODULUS, bag_of
+from sizeforensics.dtypes import numpy_dtype
 from sizeforensics.excerpts import FEW
-from sizeforensics.matching.casts import cast_sample, castable, equal_after_cast
+from sizeforensics.matching.arrays import nearest
+from sizeforensics.matching.casts import cast_sample, castable, equal_after_cast, is_cast
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.relations import typed_blocks
 from sizeforensics.matching.units import Unit, cast_words
@@ -75,10 +83,73 @@ def match_masked(pairing: Pairing) -> None:
                     break
 
 
-def _place(pairing: Pairing, original: Unit, mask: Unit, target: Unit) -> None:
+def match_sampled(pairing: Pairing) -> None:
+    """Infer of excerpts what ``match_masked`` proves."""
+    for side in (0, 1):
+        masks = [unit for unit in pairing.free[side].values() if _holds_ones(unit)]
+        shapes = {mask.tensor.shape for mask in masks}
+        targets: dict[tuple[Shape, bytes], list[Unit]] = defaultdict(list)
+        originals: dict[Shape, list[Unit]] = defaultdict(list)
+        for unit in pairing.free[1 - side].values():
+            if unit.tensor.shape in shapes and _is_weight(unit) and unit.sample is not None:
+                targets[unit.tensor.shape, (unit.sample != 0).tobytes()].append(unit)
+        for unit in pairing.free[side].values():
+            if unit.tensor.shape in shapes and _is_weight(unit):
+                originals[unit.tensor.shape].append(unit)
+        for mask in masks:
+            ones = np.array(mask.sample) != 0
+            found = next(
+                (
+                    (original, target)
+                    for target in targets.get((mask.tensor.shape, ones.tobytes()), ())[:CANDIDATES]
+                    for original in nearest(mask, originals[mask.tensor.shape], CANDIDATES)
+                    if original is not mask and _all_free(pairing, mask, original, target)
+                    and _keeps(original, target, ones)
+                ),
+                None,
+            )
+            if found is not None:
+                _place(pairing, found[0], mask, found[1], "inferred")
+
+
+def _all_free(pairing: Pairing, *units: Unit) -> bool:
+    return all(map(pairing.is_free, units))
+
+
+def _is_weight(unit: Unit) -> bool:
+    return unit.distinctive and unit.tensor.dtype.kind == "float" and castable(unit.tensor.dtype.name)
+
+
+def _holds_ones(unit: Unit) -> bool:
+    """Whether the bag of an excerpt is that of ones, as many as there is room for, and of zeros."""
+    bags = {} if unit.excerpt is None else unit.excerpt.bags
+    bag, one = bags.get(unit.tensor.dtype.name), _bag_of_one(unit.tensor.dtype.name)
+    if not bag or unit.sample is None or bag % gcd(one, MODULUS):
+        return False
+    shared = gcd(one, MODULUS)
+    ones = bag // shared * pow(one // shared, -1, MODULUS // shared) % (MODULUS // shared)
+    return bool(ones <= unit.tensor.elements and np.all((unit.sample == 0) | (unit.sample == 1)))
+
+
+def _bag_of_one(name: str) -> int:
+    dtype = numpy_dtype(name)
+    return bag_of(np.ones(1, dtype=dtype), name) if dtype is not None and castable(name) else 1
+
+
+def _keeps(original: Unit, target: Unit, ones: npt.NDArray[np.bool_]) -> bool:
+    """Whether the elements kept are equal, after a cast, where the mask holds ones, and some do."""
+    if original.sample is None or target.sample is None or not ones.any():
+        return False
+    names = original.tensor.dtype.name, target.tensor.dtype.name
+    return is_cast(original.sample[ones], names[0], target.sample[ones], names[1])
+
+
+def _place(
+    pairing: Pairing, original: Unit, mask: Unit, target: Unit, evidence: str = "proved"
+) -> None:
     words = f"pruning mask {mask.tensor.name} applied{cast_words(original, target)}"
-    pairing.pair(original, target, "proved", words)
-    pairing.fold(mask, target, "pruning mask of")
+    pairing.pair(original, target, evidence, words)
+    pairing.fold(mask, target, "pruning mask of", evidence)
 
 
 def _masks(pairing: Pairing, side: int) -> Masks:

@@ -51,6 +51,19 @@ def absorb_rest(pairing: Pairing) -> None:
                 pairing.fold(unit, group.target, "parametrises", "inferred")
 
 
+def absorb_members(pairing: Pairing) -> None:
+    """Place the other members of a weight whose original has a counterpart, whatever it is called."""
+    for side in (0, 1):
+        groups = _members(pairing.units[side])
+        theirs = {unit.index: unit for unit in pairing.units[1 - side]} if groups else {}
+        targets = {match.on(side): match.on(1 - side) for match in pairing.matches} if groups else {}
+        for members in groups.values():
+            into = [targets[unit.index] for unit in members.values() if unit.index in targets]
+            for unit in members.values() if len(into) == 1 else ():
+                if pairing.is_free(unit) and into[0] in theirs:
+                    pairing.fold(unit, theirs[into[0]], "parametrises", "inferred")
+
+
 def _source(pairing: Pairing, group: Group) -> Unit | None:
     """The member that corresponds to the weight: of its shape, else the largest original."""
     free = {member: unit for member, unit in group.members.items() if pairing.is_free(unit)}
