@@ -26,9 +26,8 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 _HALF = np.uint64(32)
 _REST = np.uint64(64 - 8 * BAG_BYTES)
-BLOCK = 1 << 13
-"""Elements scrambled at once: what is computed on the way stays in the processor's cache, and in
-memory that the allocator keeps. Arrays that it has to ask the system for cost several times as much."""
+BLOCK = 1 << 14
+"""Elements scrambled at once: what is computed on the way stays in the processor's cache."""
 
 Array = npt.NDArray[Any]
 Numbers = npt.NDArray[np.uint64]
@@ -36,16 +35,22 @@ Numbers = npt.NDArray[np.uint64]
 
 def bag_of(values: Array, name: str) -> int:
     """The bag of ``values``, shape ``(n,)``, elements of a type that can be compared with others."""
-    blocks = (values[first : first + BLOCK] for first in range(0, len(values), BLOCK))
-    look = _looked_up if DTYPES[name].bits <= 16 else _scrambled
-    return sum(int(np.add.reduce(look(block, name))) for block in blocks) % MODULUS
-
-
-def _looked_up(values: Array, name: str) -> Numbers:
-    """``_scrambled`` of a type of at most 16 bits: one gather from a table beats the arithmetic."""
-    codes: Array = values.view(np.uint16 if DTYPES[name].bits == 16 else np.uint8)
-    # Every code has an entry; "clip" only spares the bounds check.
-    return np.take(_of_every_code(name), codes, mode="clip")
+    size = min(len(values), BLOCK)
+    # Allocated once: memory that the system has to give anew costs more than the arithmetic.
+    found, spare = np.empty((2, size), dtype=np.uint64)
+    table = _of_every_code(name) if DTYPES[name].bits <= 16 else None
+    total = 0
+    for first in range(0, len(values), BLOCK):
+        block = values[first : first + BLOCK]
+        numbers = found[: len(block)]
+        if table is None:
+            _scramble(block, name, numbers, spare[: len(block)])
+        else:
+            # One gather beats the arithmetic. Every code has an entry; "clip" spares the bounds check.
+            codes: Array = block.view(np.uint16 if DTYPES[name].bits == 16 else np.uint8)
+            np.take(table, codes, mode="clip", out=numbers)
+        total += int(np.add.reduce(numbers))
+    return total % MODULUS
 
 
 @cache
@@ -55,19 +60,24 @@ def _of_every_code(name: str) -> Numbers:
     if dtype is None:
         raise ValueError(f"type {name} has no numpy equivalent")
     codes = np.arange(1 << 8 * dtype.itemsize, dtype=np.uint16 if dtype.itemsize == 2 else np.uint8)
+    found, spare = np.empty((2, len(codes)), dtype=np.uint64)
     with np.errstate(all="ignore"):
-        return _scrambled(codes.view(dtype), name)
+        floats = DTYPES[name].kind == "float"
+        values = codes.view(dtype).astype(np.float32) if floats else codes.view(dtype)
+        _scramble(values, "float32" if floats else name, found, spare)
+    return found
 
 
-def _scrambled(values: Array, name: str) -> Numbers:
+def _scramble(values: Array, name: str, found: Numbers, spare: Numbers) -> None:
+    """Put the scrambled number of each value, floats of at least 32 bits, into ``found``."""
     if DTYPES[name].kind != "float":
-        found = values.astype(np.int64).view(np.uint64)
+        np.copyto(found.view(np.int64), values, casting="unsafe")
     else:
-        wide = values if DTYPES[name].bits > 32 else values.astype(np.float32, copy=False)
-        wide = wide + wide.dtype.type(0)  # of the two zeros the one without a sign
-        found = wide.view(f"u{wide.itemsize}").astype(np.uint64)
+        wide = spare.view(values.dtype)[: len(values)]
+        np.add(values, values.dtype.type(0), out=wide)  # of the two zeros the one without a sign
+        np.copyto(found, wide.view(f"u{wide.itemsize}"))
     found *= _ODD
-    found ^= found >> _HALF
+    np.right_shift(found, _HALF, out=spare)
+    found ^= spare
     found *= found
     found >>= _REST
-    return found

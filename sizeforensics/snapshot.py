@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from sizeforensics.bags import BAG_BYTES, BLOCK, MODULUS, bag_of
+from sizeforensics.bags import BAG_BYTES, MODULUS, bag_of
 from sizeforensics.content import decoded
 from sizeforensics.dtypes import DTYPES, DType, numpy_dtype
 from sizeforensics.excerpts import (
@@ -36,12 +36,12 @@ from sizeforensics.fingerprints import Advance, Fingerprint, fingerprints, on_th
 from sizeforensics.inventory import Inventory, Quantization, Storage, Tensor, c_strides
 from sizeforensics.matching import exact_narrower_type
 from sizeforensics.matching.arrays import MOST_ELEMENTS, Array
-from sizeforensics.matching.casts import cast_sample, castable
+from sizeforensics.matching.casts import cast_into, castable
 from sizeforensics.matching.constants.broadcasts import core_in, recipe_of
 from sizeforensics.matching.constants.tables import distinct_rows
 from sizeforensics.matching.folding.batch_norms import Parts, declared_parts
 from sizeforensics.matching.parts.cuts import marks_of
-from sizeforensics.matching.relations import typed_blocks
+from sizeforensics.matching.relations import BLOCK_ELEMENTS, typed_blocks
 from sizeforensics.matching.units import Unit, as_pairs, is_distinctive
 from sizeforensics.program_data import has_program
 from sizeforensics.spans import ROLES, TENSOR_DATA
@@ -115,16 +115,18 @@ def _read_once(
     wanted = flat_places(tensor.shape) if tensor.elements else np.zeros(0, dtype=np.int64)
     states = {name: xxhash.xxh3_128() for name in CASTS.get(own, ())}
     bags = dict.fromkeys(bags_kept(own) if distinctive and castable(own) else (), 0)
+    cast = {name: np.empty(min(tensor.elements, BLOCK_ELEMENTS), numpy_dtype(name)) for name in states}
     kept: list[Array] = []
     first = 0
     for block in chain.from_iterable(map(_pieces, parts)):
         if own in bags:
             bags[own] += bag_of(block, own)
         for name, state in states.items():
-            cast = np.ascontiguousarray(cast_sample(block, own, name))
-            state.update(cast.view(np.uint8).data)
+            rounded = cast[name][: len(block)]
+            cast_into(rounded, block, own, name)
+            state.update(rounded.view(np.uint8).data)
             if name in bags:
-                bags[name] += bag_of(cast, name)
+                bags[name] += bag_of(rounded, name)
         here = slice(*np.searchsorted(wanted, (first, first + len(block))))
         if here.start < here.stop:
             kept.append(block[wanted[here] - first])
@@ -136,7 +138,7 @@ def _read_once(
 
 
 def _pieces(part: Array) -> Iterator[Array]:
-    return (part[first : first + BLOCK] for first in range(0, len(part), BLOCK))
+    return (part[first : first + BLOCK_ELEMENTS] for first in range(0, len(part), BLOCK_ELEMENTS))
 
 
 def _core(whole: Array | None, unit: Unit) -> tuple[int, bytes] | None:

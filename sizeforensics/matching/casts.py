@@ -19,6 +19,12 @@ from sizeforensics.dtypes import DTYPES, numpy_dtype
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
+_LEAST_NORMAL, _INFINITE = np.array([2.0**-14, 65520.0], dtype=np.float32).view(np.uint32)
+"""Codes of the float32 values between which float16 has normal numbers to round to."""
+
+_HALF_AND_BIAS = np.uint32((0xFFF - (112 << 23)) % 2**32)
+"""Almost half of the last bit that float16 keeps, and the difference of the biases of exponents."""
+
 EXACT_INTEGERS = 2.0**53
 """Below this every integer is a float64."""
 
@@ -49,6 +55,41 @@ def cast_sample(values: Array, source: str, target: str) -> Array:
             values = values.astype(np.float64 if DTYPES[target].kind == "float" else np.int64)
         cast: Array = values.astype(dtype)
         return cast
+
+
+def cast_into(found: Array, values: Array, source: str, target: str) -> None:
+    """``cast_sample`` of many values, into an array that is there already."""
+    if source == "float32" and target == "float16":
+        _narrowed(found.view(np.uint16), values)
+    elif DTYPES[source].bits == 16 and target == "float32":
+        np.take(_widened(source, target), _codes(values, source), mode="clip", out=found)
+    elif source == "float32" and target == "bfloat16":
+        np.copyto(found, values, casting="unsafe")
+    else:
+        np.copyto(found, cast_sample(values, source, target))
+
+
+def _narrowed(found: Array, values: Array) -> None:
+    """The codes of float32 values rounded to float16.
+
+    With integers, which is twice as fast as numpy: adding to a code half of what is cut off, and the
+    last bit that is kept, rounds to nearest and ties to even, and carries into the exponent. What is
+    not a normal number in both types is left to numpy.
+    """
+    codes = values.view(np.uint32)
+    size = codes & np.uint32(0x7FFFFFFF)
+    rounded = size >> np.uint32(13)
+    rounded &= np.uint32(1)
+    rounded += size
+    rounded += _HALF_AND_BIAS
+    rounded >>= np.uint32(13)
+    sign = codes >> np.uint32(16)
+    sign &= np.uint32(0x8000)
+    rounded |= sign
+    np.copyto(found, rounded, casting="unsafe")
+    size -= _LEAST_NORMAL
+    others = np.flatnonzero(size >= _INFINITE - _LEAST_NORMAL)
+    found[others] = values[others].astype(np.float16).view(np.uint16)
 
 
 def is_cast(values: Array, source: str, result: Array, target: str) -> bool:

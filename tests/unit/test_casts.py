@@ -6,7 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from sizeforensics.matching.casts import cast_sample, equal_after_cast, is_cast
+from sizeforensics.dtypes import numpy_dtype
+from sizeforensics.matching.casts import cast_into, cast_sample, equal_after_cast, is_cast
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,24 @@ def test_a_sample_is_cast_as_numpy_casts_it():
     assert cast_sample(values, "float32", "bool").tolist() == [1, 1]
     with pytest.raises(ValueError, match="string"):
         cast_sample(values, "float32", "string")
+
+
+PAIRS = [("float32", "float16"), ("float32", "bfloat16"), ("float16", "float32"), ("float64", "float16")]
+
+
+def test_casting_into_an_array_gives_what_numpy_gives():
+    """All float16 codes, what lies halfway between two of them, and the float32 numbers beside it."""
+    codes = np.arange(1 << 16, dtype=np.uint16)
+    anything = np.random.default_rng(0).integers(0, 1 << 32, 1 << 16, dtype=np.uint32)
+    with np.errstate(all="ignore"):
+        values = codes.view(np.float16).astype(np.float32)
+        middles = ((values[1:].astype("f8") + values[:-1]) / 2).astype("f4")
+        around = [np.nextafter(middles, np.float32(end)) for end in (-np.inf, np.inf)]
+        everything = np.concatenate([values, middles, *around, anything.view(np.float32)])
+        for source, target in PAIRS:
+            given = everything.astype(numpy_dtype(source))
+            found = np.empty(len(given), numpy_dtype(target))
+            cast_into(found, given, source, target)
+            expected = cast_sample(given, source, target)
+            same = found.view(f"u{found.itemsize}") == expected.view(f"u{found.itemsize}")
+            assert np.all(same | (np.isnan(found) & np.isnan(expected)))
