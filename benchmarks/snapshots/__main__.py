@@ -18,12 +18,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from benchmarks.accuracy import nets
 from benchmarks.marks import ROOT, update
 from sizeforensics import api, formats
 from sizeforensics.report import snapshots
 
 DOCUMENT = ROOT / "docs" / "explanation" / "snapshots.md"
-COUNTS = (1, 2, 5, 10, 20, 50, 200)
+COUNTS = (1, 2, 5, 10, 15, 20, 50, 200)
 SUFFIXES = (".safetensors", ".onnx", ".pt")
 WIDTH = 32
 TARGET = 200
@@ -56,7 +57,7 @@ def write(model: nn.Module, path: Path, width: int) -> None:
     elif path.suffix == ".safetensors":
         save_file(model.state_dict(), path)
     else:
-        torch.onnx.export(model, (torch.zeros(2, width),), str(path), dynamo=False)
+        nets.export(model, torch.zeros(2, width), path)
 
 
 def measured(tensors: int, directory: Path) -> Line:

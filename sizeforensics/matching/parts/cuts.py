@@ -10,7 +10,6 @@ so would training at a small rate, so its last byte is one of the elements thems
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -76,14 +75,12 @@ def match_cuts(pairing: Pairing) -> None:
         for whole in sorted(rivals.values(), key=lambda unit: (unit.tensor.elements, unit.index))[:1]:
             found[whole.side, whole.index].append(part)
     for place, parts in found.items():
-        whole = known[place]
-        if pairing.is_free(whole):
-            free = list(_room(whole, filter(pairing.is_free, parts)))
-            words = [f"{part.tensor.elements // _width(part):,} rows are among those of the other" for part in free]
-            pairing.slices([
-                (whole, part, part.tensor.elements, said + cast_words(whole, part))
-                for part, said in zip(free, words, strict=True)
-            ], "inferred")  # fmt: skip
+        # Several that do not make the whole may be what is left of more, of which one was changed.
+        whole, part = known[place], parts[0]
+        if len(parts) == 1 and pairing.is_free(whole) and pairing.is_free(part):
+            words = f"{part.tensor.elements // _width(part):,} rows are among those of the other"
+            words += cast_words(whole, part)
+            pairing.slices([(whole, part, part.tensor.elements, words)], "inferred")
 
 
 def _marks(unit: Unit) -> tuple[int, ...]:
@@ -112,12 +109,3 @@ def _holds(whole: Unit, part: Unit) -> bool:
     ours = _keys(whole)
     kept = {key for key in _keys(part) if key <= max(ours)}
     return 2 * len(kept & ours) > len(kept)
-
-
-def _room(whole: Unit, parts: Iterable[Unit]) -> Iterable[Unit]:
-    """The parts, in the order of the file, that the whole has elements for."""
-    left = whole.tensor.elements
-    for part in sorted(parts, key=lambda unit: unit.index):
-        if part.tensor.elements <= left:
-            left -= part.tensor.elements
-            yield part
