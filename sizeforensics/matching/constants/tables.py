@@ -20,7 +20,7 @@ from sizeforensics.matching.casts import castable
 from sizeforensics.matching.constants.lookups import LEAST_ROWS, tables_of
 from sizeforensics.matching.constants.recipes import Array, bits
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.units import Unit
+from sizeforensics.matching.units import Unit, cast_words
 
 MOST_ELEMENTS = 1 << 24
 """Elements of what may have been gathered; 32 tables looked up for all pairs of 700 places."""
@@ -61,10 +61,8 @@ def match_tables(pairing: Pairing) -> None:
 
 
 def _place(pairing: Pairing, table: Unit, unit: Unit) -> None:
-    names = table.tensor.dtype.name, unit.tensor.dtype.name
     words = f"{table.tensor.elements:,} elements gathered to {unit.tensor.elements:,}"
-    if names[0] != names[1]:
-        words += f", cast {names[0]} -> {names[1]}"
+    words += cast_words(table, unit)
     pairing.pair(table, unit, "inferred", words)
     for lookup in tables_of(table):
         rows = table.tensor.elements // lookup.width

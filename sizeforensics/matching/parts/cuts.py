@@ -17,9 +17,8 @@ from sizeforensics.excerpts import MARK_BYTES, MARKS
 from sizeforensics.matching.arrays import Array
 from sizeforensics.matching.casts import as_float
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.parts.gathered import cast_words
 from sizeforensics.matching.parts.slices import may_be_sliced
-from sizeforensics.matching.units import Unit
+from sizeforensics.matching.units import Unit, cast_between
 
 LOOKED_AT = 33
 """Elements of each row that make its mark: 32 signs and 32 differences."""
@@ -79,7 +78,7 @@ def match_cuts(pairing: Pairing) -> None:
         whole, part = known[place], parts[0]
         if len(parts) == 1 and pairing.is_free(whole) and pairing.is_free(part):
             words = f"{part.tensor.elements // _width(part):,} rows are among those of the other"
-            words += cast_words(whole, part)
+            words += cast_between(whole, part)
             pairing.slices([(whole, part, part.tensor.elements, words)], "inferred")
 
 
