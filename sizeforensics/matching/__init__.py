@@ -61,6 +61,7 @@ def _tiers(groups: list[content.Group], *, sampled: bool) -> Iterator[Callable[[
     copies = partial(content.place_copies, groups=groups, lone=False)
     yield partial(content.match_permuted, groups=groups)
     if sampled:
+        yield detours.match_detours
         yield masks.match_sampled
         yield folds.match_folded
         yield copies
