@@ -94,7 +94,6 @@ def _sample(unit: Unit) -> Array:
 
 
 def _worst(ours: Array, theirs: Array, unit: float, peak: float) -> float | None:
-    with np.errstate(all="ignore"):
-        error = np.abs(ours - theirs)
-        close = bool(np.all(error <= unit * (np.abs(ours) + peak)))
+    error = np.abs(ours - theirs)
+    close = bool(np.all(error <= unit * (np.abs(ours) + peak)))
     return float(np.max(error, initial=0.0)) if close else None

@@ -72,25 +72,22 @@ def _is_refused(flat: Array) -> bool:
         return False
     starts = np.arange(count) * (flat.size - 4) // (count - 1)
     fours = flat[starts[:, None] + np.arange(4)].astype(np.float64)
-    with np.errstate(all="ignore"):
-        steps = np.diff(fours, axis=1)
-        unlike = ~(np.abs(steps - np.roll(steps, 1, axis=1)) <= _tolerance(flat)).any(axis=1)
+    steps = np.diff(fours, axis=1)
+    unlike = ~(np.abs(steps - np.roll(steps, 1, axis=1)) <= _tolerance(flat)).any(axis=1)
     return int(np.count_nonzero(unlike)) >= MOST_PIECES
 
 
 def _tolerance(line: Array) -> float:
     """How much two steps may differ by rounding; infinite numbers have no equal steps."""
     computed, rounded = slack(line)
-    with np.errstate(all="ignore"):
-        peak = max(abs(float(line.min())), abs(float(line.max())))
+    peak = max(abs(float(line.min())), abs(float(line.max())))
     return 4 * (computed + rounded) * peak if np.isfinite(peak) else 0.0
 
 
 def _digits(line: Doubles, tolerance: float, most: int = MOST_DIGITS) -> list[int] | None:
     """The lengths of the digits of an index, the most significant first."""
-    with np.errstate(all="ignore"):
-        steps = np.diff(line)
-        breaks = np.flatnonzero(~(np.abs(steps - steps[0]) <= tolerance))
+    steps = np.diff(line)
+    breaks = np.flatnonzero(~(np.abs(steps - steps[0]) <= tolerance))
     if not len(breaks):
         return [len(line)]
     period = int(breaks[0]) + 1
@@ -134,18 +131,17 @@ def _first_piece(flat: Array) -> tuple[int, int]:
 def _piece(flat: Array) -> tuple[int, int]:
     """(elements, numbers) of the longest grid of at most two digits that a vector begins with."""
     line, tolerance = flat.astype(np.float64), _tolerance(flat)
-    with np.errstate(all="ignore"):
-        steps = np.diff(line)
-        breaks = np.flatnonzero(~(np.abs(steps - steps[:1]) <= tolerance))
-        width = int(breaks[0]) + 1 if len(breaks) else len(line)
-        rows = line[::width]
-        # Rows continue the grid while they begin one step further, each with the steps of the first.
-        whole = line[: len(line) // width * width].reshape(-1, width)
-        onward = np.abs(whole - whole[:1] - (rows[: len(whole), None] - rows[0])) <= tolerance
-        onward = onward.all(axis=1)
-        if len(whole) > 1:
-            leaps = np.diff(rows[: len(whole)])
-            onward[1:] &= np.abs(leaps - leaps[0]) <= tolerance
+    steps = np.diff(line)
+    breaks = np.flatnonzero(~(np.abs(steps - steps[:1]) <= tolerance))
+    width = int(breaks[0]) + 1 if len(breaks) else len(line)
+    rows = line[::width]
+    # Rows continue the grid while they begin one step further, each with the steps of the first.
+    whole = line[: len(line) // width * width].reshape(-1, width)
+    onward = np.abs(whole - whole[:1] - (rows[: len(whole), None] - rows[0])) <= tolerance
+    onward = onward.all(axis=1)
+    if len(whole) > 1:
+        leaps = np.diff(rows[: len(whole)])
+        onward[1:] &= np.abs(leaps - leaps[0]) <= tolerance
     height = len(onward) if onward.all() else int(np.argmin(onward))
     for shape in ((height, width), (1, width)):
         digits = [size for size in shape if size > 1]

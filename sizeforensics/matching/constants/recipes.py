@@ -65,6 +65,6 @@ def same(
     rounding to the stored type counts once for them as well.
     """
     computed, rounded = slack(stored)
-    with np.errstate(all="ignore"):  # what is not finite fails the comparison
-        bound = more + computed * peak + rounded * (np.abs(expected) + peak)
-        return bool(np.all(np.abs(expected - stored.astype(np.float64)) <= bound))
+    # What is not finite fails the comparison.
+    bound = more + computed * peak + rounded * (np.abs(expected) + peak)
+    return bool(np.all(np.abs(expected - stored.astype(np.float64)) <= bound))

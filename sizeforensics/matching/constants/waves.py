@@ -97,12 +97,12 @@ def _recurs(table: Array) -> bool:
     rows = table[:FEW].astype(np.float64)
     middle, around = rows[1:-1], rows[:-2] + rows[2:]
     computed, rounded = slack(table)
-    with np.errstate(all="ignore"):  # what is not finite fails the comparison
-        peak = np.abs(table.astype(np.float64)).max(axis=0)
-        factor = (around * middle).sum(axis=0) / np.maximum((middle * middle).sum(axis=0), 1e-300)
-        left = np.sqrt(((around - factor * middle) ** 2).mean(axis=0))
-        error = computed + 2 * rounded + ARGUMENT * SINGLE * np.pi * len(table)
-        return bool(np.all(left <= 4 * error * peak))
+    # What is not finite fails the comparison.
+    peak = np.abs(table.astype(np.float64)).max(axis=0)
+    factor = (around * middle).sum(axis=0) / np.maximum((middle * middle).sum(axis=0), 1e-300)
+    left = np.sqrt(((around - factor * middle) ** 2).mean(axis=0))
+    error = computed + 2 * rounded + ARGUMENT * SINGLE * np.pi * len(table)
+    return bool(np.all(left <= 4 * error * peak))
 
 
 def _fit(table: Array) -> bool:
