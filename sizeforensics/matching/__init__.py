@@ -18,6 +18,7 @@ from sizeforensics.matching.parts import (
     cuts,
     gathered,
     masks,
+    named_adapters,
     parametrisations,
     slices,
     sparse,
@@ -93,7 +94,7 @@ def _tiers(groups: list[content.Group], *, sampled: bool) -> Iterator[Callable[[
     yield names.match_inferred
     yield parametrisations.absorb_members
     if sampled:
-        yield adapters.fold_named
+        yield named_adapters.fold_named
     yield partial(content.place_copies, groups=groups, lone=True)
     yield broadcasts.find_recipes
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from itertools import combinations
 from math import prod, sqrt
 from typing import NamedTuple
 
@@ -28,7 +27,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sizeforensics.matching.arrays import (
-    MOST_ELEMENTS,
     ROUNDOFF,
     Doubles,
     array_of,
@@ -36,8 +34,8 @@ from sizeforensics.matching.arrays import (
     nearest,
 )
 from sizeforensics.matching.folding.scaling import read_floats
-from sizeforensics.matching.names import components
 from sizeforensics.matching.pairing import Pairing
+from sizeforensics.matching.parts.factors import computable, is_there, layouts, pairs_of_factors
 from sizeforensics.matching.units import Unit, cast_words
 
 ROUNDINGS = 4
@@ -46,19 +44,13 @@ EXPLAINED = 0.5
 """Share of the squared difference of two weights that the adapter has to explain."""
 
 CANDIDATES = 4
-"""Second factors stored nearest to a first one, and weights of nearest images, that are tried."""
+"""Weights of nearest images, and numbers stored nearest to a factor, that are tried."""
 
 PROBED = 4
 """Rows of a weight that are multiplied with two vectors of the null space."""
 
 ALIKE = 0.1
 """Sine of the angle of two images above which rounding cannot be what separates them."""
-
-MOST_PARTS = 3
-"""Parts of a fused projection, such as query, key and value."""
-
-MOST_RANK = 256
-"""Rank of the largest adapters; finding the null space of a larger factor takes its cube."""
 
 BLOCK_ELEMENTS = 1 << 20
 """Elements compared at once."""
@@ -86,68 +78,9 @@ def match_merged(pairing: Pairing) -> None:
     shared = weights[0].by_elements.keys() & weights[1].by_elements.keys()
     with np.errstate(all="ignore"):  # what is not finite fails every comparison below
         for side in (0, 1):
-            for first, seconds in _factors(pairing, side, shared):
-                if _is_there(pairing, first):
+            for first, seconds in pairs_of_factors(pairing, side, shared):
+                if is_there(pairing, first):
                     _match(pairing, first, seconds, weights[side], weights[1 - side])
-
-
-def fold_named(pairing: Pairing) -> None:
-    """Infer of excerpts what ``match_merged`` computes: factors inside the module of a weight that
-    has other values on the other side.
-
-    Training changes more than the weights that have adapters, so it is inferred only where most of
-    what changed has one.
-    """
-    for side in (0, 1):
-        changed = _changed(pairing, side)
-        found = list(_named(pairing, side, changed))
-        merged = {target.index for target, _ in found}
-        if 2 * len(merged) > sum(map(len, changed.values())):
-            for target, members in found:
-                for unit in filter(pairing.is_free, members):
-                    how = "by its name and shape, low-rank adapter merged into"
-                    pairing.fold(unit, target, how, "inferred")
-
-
-_Changed = dict[tuple[str, ...], list[tuple[Unit, Unit]]]
-"""Path of a module to its tensors that have a counterpart of their shape and name, and to those."""
-
-
-def _changed(pairing: Pairing, side: int) -> _Changed:
-    ours, theirs = ({unit.index: unit for unit in pairing.units[at]} for at in (side, 1 - side))
-    changed: _Changed = defaultdict(list)
-    for match in pairing.matches:
-        source, target = ours[match.on(side)], theirs[match.on(1 - side)]
-        if match.by_name and source.tensor.elements == target.tensor.elements:
-            changed[components(source.tensor.name)[:-1]].append((source, target))
-    return changed
-
-
-def _named(pairing: Pairing, side: int, changed: _Changed) -> Iterator[tuple[Unit, list[Unit]]]:
-    """Weights of the other side, and what was merged into each: factors, lengths of rows, a scale."""
-    shared = {source.tensor.elements for pairs in changed.values() for source, _ in pairs}
-    others: dict[tuple[str, ...], list[Unit]] = defaultdict(list)
-    for unit in pairing.free[side].values() if shared else ():
-        if len(unit.tensor.shape) <= 1 and components(unit.tensor.name)[-1:] != ("bias",):
-            others[_enclosing(unit, changed)].append(unit)
-    for first, seconds in _factors(pairing, side, shared):
-        module, columns = _enclosing(first, changed), prod(first.tensor.shape[1:])
-        for second in seconds:
-            groups = first.tensor.shape[0] // prod(second.tensor.shape[1:])
-            sizes = {rows * columns for rows in _heights(second.tensor.shape[0], groups)}
-            fitting = [
-                target for source, target in changed.get(module, ()) if source.tensor.elements in sizes
-            ]
-            if len(fitting) == 1 and _enclosing(second, changed) == module:
-                rows = fitting[0].tensor.elements // columns
-                around = [unit for unit in others[module] if unit.tensor.elements in (1, rows)]
-                yield fitting[0], [first, second, *around]
-
-
-def _enclosing(unit: Unit, changed: _Changed) -> tuple[str, ...]:
-    """The innermost module around a tensor that holds a changed one; no path where none does."""
-    path = components(unit.tensor.name)
-    return next((path[:length] for length in range(len(path) - 1, 0, -1) if path[:length] in changed), ())
 
 
 class _Weights:
@@ -157,7 +90,7 @@ class _Weights:
         self._pairing = pairing
         self.by_elements: dict[int, list[Unit]] = defaultdict(list)
         for unit in pairing.free[side].values():
-            if _computable(unit):
+            if computable(unit):
                 self.by_elements[unit.tensor.elements].append(unit)
         self._probes: dict[tuple[int, int], tuple[list[_Matrix], Doubles]] = {}
 
@@ -178,65 +111,6 @@ class _Weights:
         return [views[at] for at in free], rows[free] @ vectors if free else np.zeros(0)
 
 
-def _computable(unit: Unit) -> bool:
-    return (
-        len(unit.tensor.shape) >= 2
-        and unit.distinctive
-        and unit.tensor.dtype.name in ROUNDOFF
-        and unit.tensor.elements <= MOST_ELEMENTS
-    )
-
-
-def _factors(pairing: Pairing, side: int, shared: set[int]) -> Iterator[tuple[Unit, list[Unit]]]:
-    """Every A and the Bs of its rank whose product has as many elements as weights of both sides."""
-    by_rank: dict[int, list[Unit]] = defaultdict(list)
-    units = [
-        unit for unit in pairing.units[side] if _computable(unit) and _is_there(pairing, unit)
-    ]
-    for unit in units if shared else ():
-        by_rank[prod(unit.tensor.shape[1:])].append(unit)
-    for first in units if shared else ():
-        rank, columns = first.tensor.shape[0], prod(first.tensor.shape[1:])
-        if rank > MOST_RANK:
-            continue
-        seconds = [
-            second
-            for groups in range(1, MOST_PARTS + 1)
-            if rank % groups == 0
-            for second in nearest(first, by_rank.get(rank // groups, []), CANDIDATES)
-            if second is not first
-            and any(rows * columns in shared for rows in _heights(second.tensor.shape[0], groups))
-            and 2 * rank <= min(second.tensor.shape[0], columns)
-        ]
-        if seconds:
-            yield first, seconds
-
-
-def _is_there(pairing: Pairing, unit: Unit) -> bool:
-    """Whether a factor was not absorbed yet; where both sides keep the adapter it is matched."""
-    return pairing.is_free(unit) or unit.index in pairing.matched[unit.side]
-
-
-def _heights(rows: int, groups: int) -> list[int]:
-    """Rows that a weight may have to whose parts ``rows`` rows of as many Bs belong."""
-    if rows % groups:
-        return []
-    return [rows // groups * parts for parts in range(groups, MOST_PARTS + 1)]
-
-
-def _layouts(flat: Doubles, rank: int) -> Iterator[Doubles]:
-    """B as a matrix of as many columns as A has rows: each part's own in its rows and columns."""
-    groups = rank // flat.shape[1]
-    height, width = len(flat) // groups, flat.shape[1]
-    for parts in range(groups, MOST_PARTS + 1):
-        for chosen in combinations(range(parts), groups):
-            spread = np.zeros((parts * height, rank))
-            for number, part in enumerate(chosen):
-                own = flat[number * height : (number + 1) * height]
-                spread[part * height :][:height, number * width :][:, :width] = own
-            yield spread
-
-
 def _match(
     pairing: Pairing, first: Unit, seconds: list[Unit], ours: _Weights, theirs: _Weights
 ) -> None:
@@ -249,10 +123,10 @@ def _match(
     gram += np.eye(len(gram)) * (1e-12 * np.trace(gram))
     vectors = np.asarray(probes - thin.T @ np.linalg.solve(gram, thin @ probes))
     for second in seconds:
-        flat = _matrix(pairing, second) if _is_there(pairing, second) else None
+        flat = _matrix(pairing, second) if is_there(pairing, second) else None
         if flat is None:
             continue
-        for spread in _layouts(flat, len(thin)):
+        for spread in layouts(flat, len(thin)):
             size, factors = (len(spread), thin.shape[1]), (first, second)
             sources, targets = (side.images(size, vectors, factors) for side in (ours, theirs))
             for source, target in _alike(sources, targets):
@@ -377,7 +251,7 @@ def _decomposed(
     vectors = [
         unit
         for unit in pairing.units[source.unit.side]
-        if _is_there(pairing, unit) and unit.tensor.elements == source.rows and unit.tensor.dtype.name in ROUNDOFF
+        if is_there(pairing, unit) and unit.tensor.elements == source.rows and unit.tensor.dtype.name in ROUNDOFF
     ]
     for unit in nearest(source.unit, vectors, CANDIDATES):
         values = doubles(pairing, unit)
