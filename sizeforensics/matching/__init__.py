@@ -9,7 +9,7 @@ from sizeforensics.fingerprints import Advance, fingerprints, silent
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching import content, detours, names, rounding
 from sizeforensics.matching.constants import broadcasts, lookups, tables
-from sizeforensics.matching.folding import folds, norms, orthogonal
+from sizeforensics.matching.folding import folds, norms, orthogonal, rescaled
 from sizeforensics.matching.names import components
 from sizeforensics.matching.narrowing import exact_narrower_type
 from sizeforensics.matching.pairing import Copy, Fold, Match, Matching, Pairing, Scale
@@ -77,6 +77,7 @@ def _tiers(groups: list[content.Group], *, sampled: bool) -> Iterator[Callable[[
         yield detours.match_detours
         yield masks.match_masked
         yield folds.match_folded
+        yield rescaled.match_rescaled
         yield orthogonal.match_orthogonal
         yield norms.match_norms_of_themselves
         yield adapters.match_merged

@@ -37,6 +37,15 @@ class Vectors:
                 if len(unit.tensor.shape) == 1 and floats:
                     self._of_length[unit.side][unit.tensor.elements].append(unit)
 
+    def lengths(self, side: int) -> set[int]:
+        """How many elements the free vectors of one side have."""
+        units = self.pairing.free[side].values()
+        return {
+            unit.tensor.elements
+            for unit in units
+            if len(unit.tensor.shape) == 1 and unit.tensor.dtype.name in ROUNDOFF
+        }
+
     def free(self, side: int, length: int) -> Iterator[tuple[Unit, Vector]]:
         """The free vectors of one side with ``length`` elements, in the order of the file."""
         for unit in self._of_length[side].get(length, ()):

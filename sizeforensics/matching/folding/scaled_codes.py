@@ -1,24 +1,36 @@
-"""Quantised weights that stand for a float weight times one factor per channel, by the stored scale.
+"""Weights that stand for another one times one factor per channel, quantised or rounded afterwards.
 
 What exporters fold a batch-norm into and quantise afterwards keeps, of each element, an interval of
-values (``spreads``). Divided by the elements of a weight these are intervals of one factor per channel;
-where they have a number in common in every channel, the weight may have been scaled so, and a batch-norm
-has to say by what. Under its scale all elements are compared again, as quantised ones are.
+values (``spreads``), and a float the interval that rounds to it. Divided by the elements of a weight
+these are intervals of one factor per channel; where they have a number in common in every channel, the
+weight may have been scaled so, and another tensor has to say by what. Under its factors all elements are
+compared again.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Container, Iterator
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from sizeforensics.matching.arrays import ROUNDOFF, Array, Vector
+from sizeforensics.matching.arrays import ROUNDOFF, Array, Vector, array_of
 from sizeforensics.matching.folding.batch_norms import Vectors
-from sizeforensics.matching.folding.scaling import BLOCK_ELEMENTS, Scaled, scalable
-from sizeforensics.matching.quantization.likeness import Candidate, Likeness, axes_of
+from sizeforensics.matching.folding.scaling import (
+    BLOCK_ELEMENTS,
+    PLAIN_ROUNDINGS,
+    SMALLEST_NORMAL,
+    Scaled,
+    scalable,
+)
+from sizeforensics.matching.quantization.likeness import (
+    CANDIDATES,
+    Candidate,
+    Likeness,
+    axes_of,
+)
 from sizeforensics.matching.quantization.spreads import (
     SLACK,
     Span,
@@ -44,55 +56,113 @@ class _Codes(NamedTuple):
     words: str
 
 
+    def bounds(self, first: int, last: int) -> tuple[Array, Array]:
+        """What values some rows can stand for."""
+        codes = self.array[first:last].astype(np.float64)
+        return allowed(codes, *self.spread.rows(first, last), self.span, self.spread.roundoff)
+
+    def likely(self, likeness: Likeness) -> Iterator[Candidate]:
+        return likeness.fitting(self.array, self.spread, self.span)
+
+    def difference(self, values: Array) -> float | None:
+        """The largest one, if all elements are within half a step."""
+        return difference(self.array, values, self.spread, self.span.type_name)
+
+
+class _Floats(NamedTuple):
+    """A float tensor, whose elements may have been rounded as products are."""
+
+    unit: Unit
+    array: Array
+
+    @property
+    def words(self) -> str:
+        return f"to one product in {self.unit.tensor.dtype.name}"
+
+    def bounds(self, first: int, last: int) -> tuple[Array, Array]:
+        """What values some rows can stand for."""
+        return self._around(self.array[first:last].astype(np.float64))
+
+    def likely(self, likeness: Likeness) -> Iterator[Candidate]:
+        low, high = self._around(self.array[likeness.places].astype(np.float64))
+        return islice(likeness.between(low, high), CANDIDATES)
+
+    def difference(self, values: Array) -> float | None:
+        """The largest one, if it is one of roundings."""
+        wide = self.array.astype(np.float64)
+        low, high = self._around(wide)
+        fits = np.all((values >= low) & (values <= high))
+        return float(np.abs(values - wide).max(initial=0.0)) if fits else None
+
+    def _around(self, values: Array) -> tuple[Array, Array]:
+        name = self.unit.tensor.dtype.name
+        around = PLAIN_ROUNDINGS * ROUNDOFF[name] * (np.abs(values) + SMALLEST_NORMAL[name])
+        return values - around, values + around
+
+
 class ScaledCodes(NamedTuple):
-    """Codes, and the values that they may stand for once each channel of an axis has its factor."""
+    """What is stored, and the values that it may stand for once each channel of an axis has its factor."""
 
     scaled: Scaled
-    codes: _Codes
+    stored: _Codes | _Floats
     values: Array
     axis: int
-    """Of the codes, along which the factors count."""
+    """Of what is stored, along which the factors count."""
 
     def under(self, factors: Vector) -> Scaled | None:
-        """The same with the factors known; None unless they put every element within half a step."""
-        codes = self.codes
+        """The same with the factors known; None unless every element is what they make of it."""
         sizes = [-1 if at == self.axis else 1 for at in range(self.values.ndim)]
-        values = self.values * factors.reshape(sizes)
-        found = difference(codes.array, values, codes.spread, codes.span.type_name)
-        return None if found is None else self.scaled._replace(error=found, how=f", {codes.words}")
+        found = self.stored.difference(self.values * factors.reshape(sizes))
+        return None if found is None else self.scaled._replace(error=found, how=f", {self.stored.words}")
 
 
 def scaled_codes(
-    vectors: Vectors, side: int, widths: Collection[int], settled: Container[tuple[int, int]]
+    vectors: Vectors, side: int, widths: Collection[int], settled: Container[tuple[int, int]],
+    *, floats: bool = False,
 ) -> Iterator[ScaledCodes]:
     """Free quantised tensors of the other side that may be a free weight of ``side`` scaled.
 
     Further candidates follow until the caller has ``settled`` the target, as in ``scaled_weights``;
-    only axes of ``widths`` are tried, of which there is a batch-norm.
+    only axes of ``widths`` are tried, of which there is something that may have scaled them. With
+    ``floats`` those that were not quantised too.
     """
     weights: dict[tuple[int, ...], list[Unit]] = defaultdict(list)
     for unit in vectors.pairing.free[side].values() if widths else ():
         if scalable(unit):
             weights[axes_of(unit.tensor.shape)].append(unit)
     likeness: dict[tuple[tuple[int, ...], int], Likeness] = {}
-    for codes in _all_codes(vectors, 1 - side, weights):
-        shape = codes.unit.tensor.shape
+    found_there: list[Iterator[_Codes | _Floats]] = [_all_codes(vectors, 1 - side, weights)]
+    if floats:
+        found_there.append(_all_floats(vectors, 1 - side, weights))
+    for stored in chain.from_iterable(found_there):
+        shape = stored.unit.tensor.shape
         for axis in [axis for axis in (0, 1) if shape[axis] in widths and shape[axis] > 1]:
             if (shape, axis) not in likeness:
                 rivals = weights[axes_of(shape)]
                 likeness[shape, axis] = Likeness(vectors.pairing, rivals, shape, axis)
             alike = likeness[shape, axis]
-            for candidate in alike.fitting(codes.array, codes.spread, codes.span):
-                pair = candidate.unit, codes.unit
+            for candidate in stored.likely(alike):
+                pair = candidate.unit, stored.unit
                 if not any((unit.side, unit.index) in settled for unit in pair):
                     values = alike.turned(candidate)
-                    found = _factors(codes, values, axis)
+                    found = _factors(stored, values, axis)
                     if found is not None:
                         scaled = Scaled(
                             *pair, _axis_of(candidate, shape, axis), *found, plain=False, error=0.0,
                             channels=shape[axis], roundoff=ROUNDOFF["float32"],
                         )
-                        yield ScaledCodes(scaled, codes, values, axis)
+                        yield ScaledCodes(scaled, stored, values, axis)
+
+
+def _all_floats(
+    vectors: Vectors, side: int, shapes: Container[tuple[int, ...]]
+) -> Iterator[_Floats]:
+    """The free float tensors of one side that have the axes of a weight."""
+    for unit in list(vectors.pairing.free[side].values()):
+        if scalable(unit) and axes_of(unit.tensor.shape) in shapes:
+            array = array_of(vectors.pairing.inventories[side], unit)
+            if array is not None:
+                yield _Floats(unit, array)
 
 
 def _all_codes(
@@ -120,7 +190,7 @@ def _axis_of(candidate: Candidate, shape: tuple[int, ...], axis: int) -> int:
 
 
 def _factors(
-    codes: _Codes, values: Array, axis: int
+    stored: _Codes | _Floats, values: Array, axis: int
 ) -> tuple[Vector, Vector] | None:
     """The factor of each channel and how far it may be off; None where one has none.
 
@@ -132,9 +202,7 @@ def _factors(
     others = tuple(at for at in range(values.ndim) if at != axis)
     # The first rows alone refuse nearly every wrong candidate.
     for first, last in pairwise([0, *range(1, len(values), rows), len(values)]):
-        part = codes.array[first:last].astype(np.float64)
-        numbers = codes.spread.rows(first, last)
-        low, high = allowed(part, *numbers, codes.span, codes.spread.roundoff)
+        low, high = stored.bounds(first, last)
         value = values[first:last].astype(np.float64)
         with np.errstate(all="ignore"):
             ends = low / value, high / value
