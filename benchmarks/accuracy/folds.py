@@ -200,3 +200,23 @@ def decomposed_adapter_merged(directory: Path, size: Size) -> Planted:
     return planted(before, after, {
         "carried": (nbytes([weight]), nbytes([final])), "folded": (nbytes([down, up, lengths]), 0),
     })  # fmt: skip
+
+
+@recipe("smoothed-channels", "none")
+def smoothed(directory: Path, size: Size) -> Planted:
+    """Channels divided in a norm and multiplied in the two layers behind it, as SmoothQuant does."""
+    before, after = pair(directory, "model.pt")
+    width = pick(size, 24, 512)
+    norm, layers = nn.LayerNorm(width), [nn.Linear(width, 2 * width) for _ in range(2)]
+    model = nn.ModuleList([norm, *layers])
+    nets.fill(model)
+    torch.save(model.state_dict(), before)
+    factors = seeded(width, seed=7).exp()
+    with torch.no_grad():
+        for vector in norm.parameters():
+            vector.div_(factors)
+        for layer in layers:
+            layer.weight.mul_(factors)
+    torch.save(model.state_dict(), after)
+    kept = nbytes(model.parameters())
+    return planted(before, after, {"carried": (kept, kept)})

@@ -271,3 +271,34 @@ def largest(directory: Path, size: Size) -> Planted:
     weight = seeded(pick(size, 24, 1024), pick(size, 40, 1024), dtype=torch.bfloat16)
     most = weight.float().abs().amax(dim=1)
     return _beside(directory, weight, (weight.float() * 127 / most[:, None]).round().to(torch.int8), most)
+
+
+@recipe("words-of-gptq", "dtype float16 -> uint4")
+def words(directory: Path, size: Size) -> Planted:
+    """Eight codes in each int32, scales in half precision, packed zero points that are less by one."""
+    before, after = pair(directory, "model.pt")
+    rows, columns, group = pick(size, 32, 1024), pick(size, 128, 1024), 64
+    weight = seeded(rows, columns, dtype=torch.float16)
+    parts = weight.float().unflatten(1, (-1, group))
+    low, high = parts.amin(dim=2), parts.amax(dim=2)
+    scales = ((high - low) / 15).half()
+    zeros = (-low / scales.float()).round().clamp(1, 15)
+    codes = (parts / scales.float()[:, :, None]).round() + zeros[:, :, None]
+    torch.save({"weight": weight}, before)
+    stored = {
+        "qweight": _words(codes.clamp(0, 15).flatten(1)).T.contiguous(),
+        "qzeros": _words(zeros.T - 1), "scales": scales.T.contiguous(),
+    }  # fmt: skip
+    torch.save(stored, after)
+    kept = weight.numel() // 2
+    return planted(before, after, {
+        "carried": (kept, kept), "dtype float16 -> uint4": (3 * kept, 0),
+        "quantization-parameters": (0, nbytes([stored["qzeros"], stored["scales"]])),
+    })  # fmt: skip
+
+
+def _words(codes: Tensor) -> Tensor:
+    """Eight columns in each word, the first in the low bits."""
+    places = torch.arange(8) * 4
+    words = (codes.long().unflatten(1, (-1, 8)) << places).sum(dim=2)
+    return torch.where(words < 1 << 31, words, words - (1 << 32)).int()

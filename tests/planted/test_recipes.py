@@ -45,7 +45,7 @@ def test_attributes_what_was_planted(built: tuple[Recipe, Planted]) -> None:
 
 
 NEEDS_PAYLOAD = {
-    "float8-squares", "int8-largest",
+    "float8-squares", "int8-largest", "words-of-gptq",
     *(name for name, recipe in RECIPES.items() if recipe.plant.__module__ == quantised_folds.__name__),
 }  # fmt: skip
 """Recipes of scales that nothing names in layouts that a grid of elements does not show, and of weights

@@ -42,7 +42,7 @@ MOST_ALIKE = 16
 """Tensors most alike that are compared in full where no scale is known."""
 
 CANDIDATES = 16
-"""Tensors that agree in all elements sampled, and scales near by, that are compared in full."""
+"""Tensors that agree in all elements sampled that are compared in full."""
 
 MOST_RANKED = 4096
 """Tensors of one shape that are ranked by likeness; comparing each with each is quadratic."""
