@@ -68,7 +68,9 @@ def test_snapshots_give_the_ledger_of_the_files(built: tuple[Recipe, Planted]) -
             assert of_snapshots.report.tensor_evidence.unexplained == 0
 
 
-KNOWN_BY_NAME = {"pruning-mask (sparse)", "weight-norm", "orthogonal", "adapter-merged"}
+KNOWN_BY_NAME = {
+    "pruning-mask (sparse)", "weight-norm", "orthogonal", "adapter-merged", "smoothed-channels",
+}  # fmt: skip
 """Recipes of which a snapshot tells what was computed from what by names alone."""
 
 
