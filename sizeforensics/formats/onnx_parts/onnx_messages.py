@@ -255,7 +255,7 @@ class Messages(Walk):
                     "graph_nodes", self.limits.graph_nodes, f"{first + fields.count:,} or more",
                 )
             ops = self.nodes.read(batch, fields)
-            owners = ["node " + label for label in self.nodes.labels[first:]]
+            owners = list(map("node ".__add__, self.nodes.labels[first:]))
             batch.owners[fields.begun] = self._owners(owners, ops)
             batch.nodes[fields.begun] = np.arange(first, first + fields.count)
             self._walk_all(self.claim(batch, fields), fields)

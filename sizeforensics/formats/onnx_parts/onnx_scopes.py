@@ -109,14 +109,16 @@ class Scopes:
     def _undefined(self, reads: Integers, defined: Integers) -> list[str]:
         """The names that are read and defined neither in the same graph nor in one around it."""
         count = len(self._numbers) + 1
-        keys = np.unique(defined[:, 0] * count + defined[:, 1])
+        defined_keys = defined[:, 0] * count + defined[:, 1]
         reads = reads[reads[:, 1] != self._numbers.get("", -1)]  # an input that is left out
         around = reads[:0]
         for depth in range(int(self._depths.max(initial=0)), -1, -1):
             here = np.concatenate([around, reads[self._depths[reads[:, 0]] == depth]])
-            distinct = np.unique(here[:, 0] * count + here[:, 1])
-            missing = distinct[~np.isin(distinct, keys)]
+            keys = here[:, 0] * count + here[:, 1]
+            missing = np.unique(keys[~np.isin(keys, defined_keys)])
             around = np.stack([self._parents[missing // count], missing % count], axis=1)
+        if not len(around):
+            return []
         names = list(self._numbers)
         return [names[number] for number in np.unique(around[:, 1]).tolist()]
 
