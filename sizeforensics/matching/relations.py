@@ -85,12 +85,12 @@ def casts_to(inventories: tuple[Inventory, Inventory], source: Unit, target: Uni
     names = source.tensor.dtype.name, target.tensor.dtype.name
     if _truncated_by_chance(source, target):
         return False
-    if source.excerpt is not None and target.excerpt is not None:
-        key = target.excerpt.key
-        return key is not None and source.excerpt.casts.get(names[1]) == key
     samples = _all_of(source), _all_of(target)
     if samples[0] is not None and samples[1] is not None:
         return is_cast(samples[0], names[0], samples[1], names[1])
+    if source.excerpt is not None and target.excerpt is not None:
+        key = target.excerpt.key
+        return key is not None and source.excerpt.casts.get(names[1]) == key
     return all(
         is_cast(ours, names[0], theirs, names[1])
         for ours, theirs in zip(
@@ -104,8 +104,7 @@ def casts_to(inventories: tuple[Inventory, Inventory], source: Unit, target: Uni
 def _all_of(unit: Unit) -> npt.NDArray[Any] | None:
     """The elements of a unit where its sample holds all of them: they were read once already."""
     sample = unit.sample
-    whole = unit.excerpt is None and sample is not None and len(sample) == unit.tensor.elements
-    return sample if whole else None
+    return sample if sample is not None and len(sample) == unit.tensor.elements else None
 
 
 def _truncated_by_chance(source: Unit, target: Unit) -> bool:

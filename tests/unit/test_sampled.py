@@ -90,6 +90,16 @@ def test_rows_of_a_matrix_that_was_trained_on_are_no_cut():
     assert "shape" not in causes({"w": whole}, {"x": half})
 
 
+@pytest.mark.parametrize("dtype", ["i8", "f4"])
+@pytest.mark.parametrize("part", [(8, 60), (0, 31), (-3, 9), (40, 80)])
+@pytest.mark.parametrize("step", [1, -2])
+def test_numbers_that_count_are_among_those_that_count_further(step, part, dtype):
+    before = np.arange(-5, 100, dtype=dtype) * np.array(step, dtype)
+    after = np.arange(*part, dtype=dtype) * np.array(step, dtype)
+    found = causes({"w": before}, {"x": after}, names=False)
+    assert found["carried"] == found["shape"] == "inferred"
+
+
 # Masks
 
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sizeforensics.bags import MODULUS, Numbers
 from sizeforensics.excerpts import grid_shape, places
@@ -78,7 +77,8 @@ def match_gathered(pairing: Pairing) -> None:
 
 
 def match_beginnings(pairing: Pairing) -> None:
-    """Match free tensors with larger free ones that have, as far as it is kept, the same first row."""
+    """Match free tensors with larger free ones that have, as far as it is kept, the same first row;
+    of what counts, with those that count so far."""
     units = [unit for side in (0, 1) for unit in _eligible(pairing, side)]
     types = {unit.tensor.dtype.name for unit in units}
     wholes: dict[object, list[Unit]] = defaultdict(list)
@@ -88,9 +88,9 @@ def match_beginnings(pairing: Pairing) -> None:
     for part in sorted(units, key=lambda unit: (-unit.tensor.elements, unit.index)):
         key = _beginning(part, part.tensor.dtype.name)
         for whole in wholes.get((1 - part.side, key), ())[:CANDIDATES] if key else ():
-            larger = whole.tensor.elements > part.tensor.elements
-            if larger and pairing.is_free(whole) and pairing.is_free(part):
-                words = f"{part.tensor.elements:,} elements begin alike"
+            if _may_hold(whole, part) and pairing.is_free(whole) and pairing.is_free(part):
+                alike = "are among those of the other" if _counted(part) else "begin alike"
+                words = f"{part.tensor.elements:,} elements {alike}"
                 words += cast_between(whole, part)
                 pairing.slices([(whole, part, part.tensor.elements, words)], "inferred")
 
@@ -114,13 +114,14 @@ def _own(unit: Unit) -> int:
 def _beginning(unit: Unit, name: str) -> tuple[object, ...] | None:
     """What is kept of the first row, cast to a type, and its shape; None if it may be chance.
 
-    Of a vector that is one element, so only integers that count are told by it.
+    Of a vector that is one element, so only numbers that count are told by it.
     """
     shape = [size for size in unit.tensor.shape if size != 1]
     if unit.sample is None or not shape:
         return None
     if len(shape) == 1:
-        return _count(unit.sample, shape[0]) if unit.tensor.dtype.kind in ("int", "uint") else None
+        counted = _counted(unit)
+        return None if counted is None else (unit.tensor.dtype.kind, counted.step, counted[0] % counted.step)
     row = unit.sample.reshape(grid_shape(shape))[0].reshape(-1)
     if np.all(row == row[0]):
         return None
@@ -128,12 +129,27 @@ def _beginning(unit: Unit, name: str) -> tuple[object, ...] | None:
     return name, *shape[1:], (row if own == name else cast_sample(row, own, name)).tobytes()
 
 
-def _count(sample: npt.NDArray[Any], size: int) -> tuple[object, ...] | None:
-    """First number and step of what counts, as far as a vector's kept elements tell."""
-    numbers, at = sample.astype(object), places(size, 1)
-    step = (numbers[-1] - numbers[0]) // (size - 1)
-    counts = all(number == numbers[0] + step * place for number, place in zip(numbers, at, strict=True))
-    return ("counts", numbers[0], step) if counts and step else None
+def _may_hold(whole: Unit, part: Unit) -> bool:
+    """Whether a larger tensor, which begins or counts alike, has room for another one."""
+    if whole.tensor.elements <= part.tensor.elements:
+        return False
+    ours, theirs = _counted(whole), _counted(part)
+    return ours is None or theirs is None or (theirs[0] in ours and theirs[-1] in ours)
+
+
+def _counted(unit: Unit) -> range | None:
+    """The whole numbers that a vector holds at equal distances, as far as its kept elements tell."""
+    shape = [size for size in unit.tensor.shape if size != 1]
+    if unit.sample is None or len(shape) != 1 or not np.all(np.isfinite(unit.sample.astype(np.float64))):
+        return None
+    numbers, at = [int(number) for number in unit.sample], places(shape[0], 1)
+    step = (numbers[-1] - numbers[0]) // (shape[0] - 1)
+    whole = all(number == kept for number, kept in zip(numbers, unit.sample.tolist(), strict=True))
+    if not step or not whole or any(
+        number != numbers[0] + step * place for number, place in zip(numbers, at, strict=True)
+    ):
+        return None
+    return range(numbers[0], numbers[0] + step * shape[0], step)
 
 
 # Which bags sum to which
