@@ -353,7 +353,7 @@ def everything() -> onnx.ModelProto:
         helper.make_node("If", ["cond"], ["y"], name="branch", then_branch=inner, else_branch=other),
         helper.make_node("Constant", [], ["k"], name="k", sparse_value=sparse_tensor),
         *(helper.make_node("Constant", [], [name], **{name: value}) for name, value in VALUES.items()),
-        helper.make_node("Many", ["k", ""], ["z"], "many", domain="local", list=[small, small]),
+        helper.make_node("Many", ["k", ""], ["z"], "many", domain="custom", list=[small, small]),
         helper.make_node("Twice", ["z"], ["zz"], "call", domain="local", doc_string="a node"),
     ]
     graph = helper.make_graph(
@@ -369,7 +369,10 @@ def everything() -> onnx.ModelProto:
         ],
         [helper.make_opsetid("", 20)], ["a"],
     )
-    model = helper.make_model(graph, functions=[function], doc_string="a model")
+    opsets = [helper.make_opsetid(*imported) for imported in (("", 20), ("local", 1), ("custom", 1))]
+    model = helper.make_model(
+        graph, functions=[function], doc_string="a model", opset_imports=opsets
+    )
     info = model.training_info.add()
     info.algorithm.node.append(helper.make_node("Constant", [], ["of_training"], value=small))
     info.initialization.name = "start"
