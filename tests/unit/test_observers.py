@@ -71,3 +71,20 @@ def test_a_layer_may_have_a_scale_or_a_range_of_its_own(tmp_path: Path) -> None:
         path,
     )  # fmt: skip
     assert set(uses(path).values()) == {"weight"}
+
+
+def test_scales_of_the_inputs_of_a_graph(tmp_path: Path) -> None:
+    from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+    net, image = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)).eval(), torch.randn(1, 3, 8, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        prepared = prepare_fx(net, torch.ao.quantization.get_default_qconfig_mapping("x86"), (image,))
+        prepared(image)
+        quantised = convert_fx(prepared)
+        torch.save(quantised.state_dict() | {"other_scale_0": torch.ones(6)}, tmp_path / "graph.pt")
+    found = uses(tmp_path / "graph.pt")
+    numbers = [name for name in found if "_input_" in name]
+    assert len(numbers) == 2
+    assert {found[name] for name in numbers} == {"quantization-parameters"}
+    assert found["other_scale_0"] == "weight"

@@ -2,12 +2,14 @@
 
 ``torch.ao.quantization`` keeps them as buffers of modules: ``scale`` and ``zero_point`` of a quantised
 layer or a fake quantiser with its switches, and the range, or the histogram, that an observer has seen
-(``torch/ao/quantization/observer.py``, ``fake_quantize.py``). A name alone says nothing, a layer may
+(``torch/ao/quantization/observer.py``, ``fake_quantize.py``). A graph module has those of the inputs of
+its nodes, ``conv_input_scale_0`` and ``conv_input_zero_point_0`` (``fx/convert.py``). A name alone says nothing, a layer may
 have a scale of its own: members that only occur together do.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from math import prod
@@ -27,7 +29,7 @@ def with_quantizers(tensors: Sequence[PickledTensor]) -> list[PickledTensor]:
     """The tensors, those of quantisers and observers as ``quantization-parameters``."""
     modules: dict[str, dict[str, PickledTensor]] = defaultdict(dict)
     for tensor in tensors:
-        path, _, member = tensor.name.rpartition(".")
+        path, member = _module_and_member(tensor.name)
         if member in _MEMBERS:
             modules[path][member] = tensor
     found = {
@@ -42,6 +44,17 @@ def with_quantizers(tensors: Sequence[PickledTensor]) -> list[PickledTensor]:
         if id(tensor) in found and tensor.use in {"weight", "buffer", "constant"} else tensor
         for tensor in tensors
     ]  # fmt: skip
+
+
+_OF_INPUT = re.compile(r"(.*)_(scale|zero_point)_([0-9]+)")
+
+
+def _module_and_member(name: str) -> tuple[str, str]:
+    numbered = _OF_INPUT.fullmatch(name)
+    if numbered is not None:
+        return f"{numbered[1]}_{numbered[3]}", numbered[2]
+    path, _, member = name.rpartition(".")
+    return path, member
 
 
 _MEMBERS = frozenset().union(*(made_of | beside for made_of, beside in _COMPANIONS.items()))
