@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -15,6 +16,7 @@ import sizeforensics
 from sizeforensics import formats
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching import match
+from sizeforensics.matching.quantization.scale_bounds import groupings
 from tests.builders import diff, tensor_causes
 from tests.renaming import changed_by_renaming
 
@@ -261,4 +263,19 @@ def test_other_weights_are_not_in_these_words(
     changed[3, 5] += 0.5
     for value in (other, changed):
         matches = match(saved(tmp_path / "before.safetensors", {"w": value}), after).matches
+        assert not [found for found in matches if found.evidence == "proved"]
+
+
+def test_a_long_row_is_not_filled_up_to_squares() -> None:
+    row = np.zeros((1, 1 << 16), dtype=np.int8)
+    assert {grouped.codes.size for grouped in groupings(row, row)} == {row.size}
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), 0.0])
+def test_odd_values_are_no_scales(tmp_path: Path, odd: float) -> None:
+    (weight,) = weights(1, 160, 192)
+    codes, scale = per_channel(weight)
+    for broken in (torch.full_like(scale, odd), scale.clone().index_fill_(0, torch.tensor([3]), odd)):
+        after = saved(tmp_path / "after.safetensors", {"q": codes, "s": broken})
+        matches = match(saved(tmp_path / "before.safetensors", {"w": weight}), after).matches
         assert not [found for found in matches if found.evidence == "proved"]

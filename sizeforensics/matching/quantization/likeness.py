@@ -96,7 +96,7 @@ class Likeness:
         taken = len(self.places[0]) if shape else 1
         self._samples = np.array(rows, dtype=np.float64).reshape(len(rows), taken)
         if self._scaled:
-            squares = self._samples.reshape(len(rows), self._channels, -1) ** 2
+            squares = self._samples.reshape(len(rows), self._channels, taken // self._channels) ** 2
             self._samples = shares(squares).reshape(len(rows), taken)
         self._sorted = SortedRows(self._samples)
 

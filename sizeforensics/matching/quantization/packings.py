@@ -26,6 +26,9 @@ AWQ_PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
 
 BITS = (4, 2, 8)
 
+PER_WORD = (2, 4, 8, 16)
+"""How many codes an integer may hold."""
+
 
 class Packing(NamedTuple):
     """How words hold codes: bits of each, the axis they follow each other along, and their places."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,9 @@ BLOCKS = (256, 128, 64, 32, 16)
 SQUARES = (256, 128, 64, 32)
 """Sides of blocks of matrices. DeepSeek-V3 has 128, the last of a row or column shorter
 (``weight_dequant`` in its ``inference/kernel.py``)."""
+
+MOST_FILLED = 4
+"""How many times as many elements the squares may have as the matrix: one row alone has none."""
 
 LEAST = 16
 """Elements per scale below which a scale that fits is no evidence."""
@@ -111,7 +115,8 @@ def _groupings(shape: tuple[int, ...]) -> Iterator[tuple[str, Callable[[Array], 
                 partial(_channels, axis=axis),
             )
     for block in SQUARES if len(shape) == 2 else ():
-        if max(shape) > block:
+        filled = prod(size + -size % block for size in shape)
+        if max(shape) > block and filled <= MOST_FILLED * prod(shape):
             yield f"in blocks of {block} x {block}", partial(_squares, block=block)
     for block in BLOCKS:
         for axis in range(min(len(shape), 2)):

@@ -24,7 +24,7 @@ from sizeforensics.content import decoded
 from sizeforensics.matching.arrays import ROUNDOFF, Array, Doubles, Vector
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.quantization.likeness import COLUMNS, SortedRows, evenly
-from sizeforensics.matching.quantization.packings import packings
+from sizeforensics.matching.quantization.packings import PER_WORD, packings
 from sizeforensics.matching.quantization.scale_bounds import (
     Fit,
     difference_under,
@@ -133,23 +133,31 @@ class ZeroPoints:
 
     def __init__(self, pairing: Pairing, units: Sequence[Unit]) -> None:
         self._pairing = pairing
-        self._by_content: dict[bytes, list[Unit]] = defaultdict(list)
-        self._waiting = [unit for unit in units if _may_be_zeros(unit)]
+        self._units: dict[int, list[Unit]] = defaultdict(list)
+        for unit in units:
+            if unit.digest is not None and unit.tensor.dtype.kind in ("int", "uint"):
+                self._units[unit.tensor.elements].append(unit)
+        self._tables: dict[int, dict[bytes, list[Unit]]] = {}
 
     def of(self, explained: Explained, codes: Unit) -> Unit | None:
         """The free tensor that holds the zero points, in any layout; None where there is none."""
-        while self._waiting:
-            unit = self._waiting.pop()
-            for key in self._keys(unit):
-                self._by_content[key].append(unit)
-        key = _key(explained.zero)
-        likely = [unit for unit in self._by_content.get(key, ()) if self._pairing.is_free(unit)]
+        likely = self._table(len(explained.zero)).get(_key(explained.zero), [])
         return min(
-            (unit for unit in likely if unit is not codes),
+            (unit for unit in likely if unit is not codes and self._pairing.is_free(unit)),
             key=lambda unit: abs(unit.index - codes.index), default=None,
         )  # fmt: skip
 
-    def _keys(self, unit: Unit) -> set[bytes]:
+    def _table(self, count: int) -> dict[bytes, list[Unit]]:
+        """What all tensors that can hold so many zero points hold."""
+        if count not in self._tables:
+            table = self._tables[count] = defaultdict(list)
+            for elements in {count, *(count // each for each in PER_WORD)}:
+                for unit in self._units.get(elements, ()):
+                    for key in self._keys(unit, count):
+                        table[key].append(unit)
+        return self._tables[count]
+
+    def _keys(self, unit: Unit, count: int) -> set[bytes]:
         flat = decoded(self._pairing.inventories[unit.side], unit.tensor)
         if flat is None:
             return set()
@@ -158,11 +166,7 @@ class ZeroPoints:
             for packing in packings(unit.tensor.dtype.name):
                 codes = packing.codes(found[0]).astype(np.int64)
                 found += [codes, codes + 1]
-        return {_key(order) for zeros in found for order in (zeros, zeros.T)}
-
-
-def _may_be_zeros(unit: Unit) -> bool:
-    return unit.digest is not None and unit.tensor.dtype.kind in ("int", "uint")
+        return {_key(order) for zeros in found if zeros.size == count for order in (zeros, zeros.T)}
 
 
 def _key(zeros: Array) -> bytes:
