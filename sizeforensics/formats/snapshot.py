@@ -69,7 +69,7 @@ def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     version = _BEGINNING.match(text.read(0, min(_LOOK, text.size)))
     if version is None or version[1] != _VERSION.encode():
         got = "another one" if version is None else version[1].decode()
-        raise Unsupported(source.path, 0, f"a snapshot of version {_VERSION}", f"version {got}")
+        raise Unsupported(source.path, 0, f"a snapshot of version {_VERSION}", f"version {got}: take it anew from the model")
     return _Reader(source, bounded_json.loads(text, 0, text.size, limits), limits).inventory()
 
 
