@@ -22,7 +22,7 @@ LONGEST = 20_000  # bytes of an input
 PER_INPUT = 10  # seconds until an input counts as hanging
 MEMORY = 1024  # MB
 LOG = 4_000  # characters of the log of a finding, which end with what was raised
-_DOUBTFUL = ("timeout-", "oom-")
+_DOUBTFUL = ("timeout-", "oom-", "slow-unit-")
 """What is a finding only when a process of its own finds it again: a machine that slept looks like an
 input that hangs, and the instrumentation leaks the arrays that comparisons give."""
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sizeforensics.dtypes import DTYPES, DType
-from sizeforensics.errors import LawBroken
+from sizeforensics.errors import LawBroken, LimitExceeded
 from sizeforensics.excerpts import Excerpt
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import TENSOR_DATA, Integers, Owners, Spans, sum_by
+from sizeforensics.units import counted
 
 USES = (
     "weight",  # a parameter or an initializer
@@ -233,7 +234,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Everything one artifact contains. Raises LawBroken when its storages and spans disagree."""
+    """Everything one artifact contains.
+
+    Raises LawBroken when its storages and spans disagree, LimitExceeded beyond ``limits.tensors``.
+    """
 
     path: str
     format: str
@@ -254,6 +258,10 @@ class Inventory:
     """Under which the files were read."""
 
     def __post_init__(self) -> None:
+        if len(self.tensors) > self.limits.tensors:
+            raise LimitExceeded(
+                self.path, 0, "tensors", self.limits.tensors, counted(len(self.tensors), "tensor")
+            )
         spans = sum(int(file.spans.bytes_by_role()[TENSOR_DATA]) for file in self.files)
         storages = sum(storage.stored_bytes for storage in self.storages)
         if spans != storages:

@@ -23,8 +23,8 @@ class Limits:
     """Bytes of one pickle stream, inflated."""
     pickle_opcodes: int = 8_000_000
     """Opcodes of one pickle stream; about 32 for each tensor of a checkpoint."""
-    pickle_objects: int = 2_000_000
-    """Containers, calls, references and payloads of one pickle; about 3 for each tensor."""
+    pickle_objects: int = 1_000_000
+    """Containers, calls, references and payloads of one pickle; about 6 for each tensor."""
     pickle_stack: int = 1_000_000
     """Depth of the pickle machine's stack and of nested containers on it."""
     pickle_memo: int = 5_000_000
@@ -36,11 +36,13 @@ class Limits:
     structure_bytes: int = 1 << 30
     """Bytes of an ONNX file that are not tensor payload."""
     json_bytes: int = 100_000_000
-    """Bytes of one JSON text; what the safetensors crate allows for a header (MAX_HEADER_SIZE)."""
+    """Bytes of one JSON text, also once decoded; what the safetensors crate allows for a header (MAX_HEADER_SIZE)."""
     json_nesting: int = 128
     """Depth of nested arrays and objects in JSON; the limit of the parser safetensors uses."""
-    json_values: int = 5_000_000
-    """Values in one JSON text; a header has about eleven for each tensor."""
+    json_values: int = 3_000_000
+    """Values and keys in one JSON text; a header has about twelve for each tensor."""
+    tensors: int = 150_000
+    """Tensors of one artifact, each of which takes about 3 kB of memory to inspect."""
     tensor_rank: int = 64
     """Dimensions of one tensor; what numpy and the operators of torch can take."""
     spans: int = 20_000_000

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import glob
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,11 @@ _LIMITS = {key: key for key in ("baseline", *KEYS)} | {"max_bytes": "total", "ma
 _FILE_KEYS = ("path", "optional")
 _KEYS = (*_FILE_KEYS, *_LIMITS, "waivers")
 _WAIVER_KEYS = ("limit", "reason", "owner", "expires")
+MOST_CHARACTERS, MOST_PARTS = 1 << 20, 100
+"""Of a configuration, and of one of its keys: the parser keeps every beginning of a dotted key."""
+_LONG_KEY = re.compile(
+    rf"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{MOST_PARTS}}}"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,12 @@ def load(path: Path) -> tuple[Entry, ...]:
 def _read(path: Path) -> dict[str, Any]:
     where = one_line(str(path))
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        text = path.read_bytes().decode("utf-8")
+        if len(text) > MOST_CHARACTERS:
+            raise InputError(f"{where}: expected at most {MOST_CHARACTERS:,} characters, got {len(text):,}")
+        if _LONG_KEY.search(text):
+            raise InputError(f"{where}: expected keys of at most {MOST_PARTS} parts, got a longer one")
+        return tomllib.loads(text)
     except OSError as error:
         raise InputError(f"{where}: cannot read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:

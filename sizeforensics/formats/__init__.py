@@ -30,7 +30,15 @@ def read(path: str, limits: Limits = DEFAULT_LIMITS, links: str | None = None) -
     package reads, and another FormatError when its bytes contradict its format.
     """
     try:
-        return read_source(FileSource(path, links), limits)
+        source = FileSource(path, links)
+    except SourceError:
+        from sizeforensics.formats import recognise
+
+        if words := recognise.describe_folder(path):
+            raise SourceError(path, "a regular file", words) from None
+        raise
+    try:
+        return read_source(source, limits)
     except MemoryError:
         raise SourceError(path, "a model whose structure memory holds", "more than there is") from None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from sizeforensics.escape import one_line
 from sizeforensics.formats.encodings.protobuf_scalars import LEN
@@ -56,6 +58,14 @@ _MAGICS: tuple[tuple[int, bytes, str], ...] = (
 )  # fmt: skip
 
 
+_FOLDERS = (
+    ("Data/com.apple.CoreML", "a Core ML package (.mlpackage), which is a folder"),
+    ("saved_model.pb", "a TensorFlow SavedModel, which is a folder"),
+    ("model.safetensors.index.json", "a folder: name model.safetensors.index.json in it"),
+    ("model.safetensors", "a folder: name model.safetensors in it"),
+)
+
+
 def mangled(head: bytes) -> bool:
     """Whether a text editor or a wrong transfer mode has turned binary data into UTF-8: every byte
     above 0x7F has become U+FFFD, and what is left decodes."""
@@ -72,6 +82,15 @@ def describe(head: bytes, size: int) -> str:
         if words := name_it(head, size):
             return words
     return f"an unknown format that begins with {head[:8].hex(' ')}"
+
+
+def describe_folder(path: str) -> str:
+    """What kind of model a folder is, by the names in it; empty where it is none, or no folder.
+
+    Nothing in it is opened.
+    """
+    kinds = (kind for marker, kind in _FOLDERS if os.path.lexists(Path(path, marker)))
+    return next(kinds, "") if Path(path).is_dir() else ""
 
 
 def describe_archive(archive: Archive) -> str:

@@ -101,13 +101,13 @@ def read_header(source: Source, limits: Limits = DEFAULT_LIMITS) -> Header:
         raise Truncated(source.path, 0, "8 bytes of header length", f"{source.size} bytes")
     length = int.from_bytes(source.read(0, _LEN_LENGTH), "little")
     end = _LEN_LENGTH + length
+    if end > source.size:  # whatever the limit: to raise it would help nobody
+        raise Truncated(source.path, 0, f"a header of {counted(length, 'byte')}",
+                        f"{counted(source.size - _LEN_LENGTH, 'byte')} behind its length")  # fmt: skip
     if length > limits.json_bytes:
         raise LimitExceeded(
             source.path, 0, "json_bytes", limits.json_bytes, f"a header of {counted(length, 'byte')}"
         )
-    if end > source.size:
-        raise Truncated(source.path, 0, f"a header of {counted(length, 'byte')}",
-                        f"{counted(source.size - _LEN_LENGTH, 'byte')} behind its length")  # fmt: skip
     found = bounded_json.loads(source, _LEN_LENGTH, end, limits)
     if type(found) is not dict:
         raise Corrupt(source.path, _LEN_LENGTH, "a JSON object as header", type(found).__name__)

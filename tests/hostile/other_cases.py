@@ -20,6 +20,7 @@ from tests.hostile.craft import (
     external,
     field,
     graph,
+    legacy,
     mapping,
     model,
     named,
@@ -207,7 +208,7 @@ _FINE = safetensors({"a": entry()})
 _SAFE: dict[str, bytes] = {
     "length 0": safetensors(b"", length=0), "length 1": safetensors(b"{", length=1),
     "length 2^63": safetensors(b"{}", length=1 << 63), "length past the end": safetensors(b"{}", length=100),
-    "length over 100 MB": safetensors(b"{}", length=100_000_001),
+    "length over 100 MB": safetensors(b"{}".ljust(100_000_001)),
     "a hole": safetensors({"a": entry(), "b": entry("U8", (1,), (20, 21))}, PAYLOAD + bytes(5)),
     "an overlap": safetensors({"a": entry(), "b": entry("U8", (4,), (8, 12))}),
     "a tail": _FINE + b"x", "deep JSON": safetensors(b'{"a":' + b"[" * 1000 + b"]" * 1000 + b"}"),
@@ -226,6 +227,14 @@ def script(pickle: bytes, code: bytes = _CODE) -> bytes:
         Record(b"m/constants.pkl", stream(b")")), Record(b"m/code/__torch__.py", code),
         Record(b"m/code/__torch__.py.debug_pkl", debug),
     ])  # fmt: skip
+
+
+def endless_tar(path: Path) -> None:
+    """Members of nothing; the zeros that fill the archive are a hole of the file system."""
+    members = b"".join(tar_member(name, data) for name, data in (
+        (b"storages", b""), (b"tensors", b""), (b"pickle", stream(b"}")[:-1])))  # fmt: skip
+    path.write_bytes(members + bytes(1024))
+    os.truncate(path, 1 << 40)
 
 
 def truncated(whole: bytes) -> Callable[[], bytes]:
@@ -279,7 +288,11 @@ CASES = [
     *(Case(f"truncated: {kind}", REFUSE, truncated(whole)) for kind, whole in {
         "ZIP": checkpoint(), "ONNX": model(), "safetensors": _FINE,
         "tar": tar_member(b"pickle", state(("w", tensor()))) * 3, "pickle": stream(mapping((text("a"), text("b" * 99)))),
+        "legacy": legacy(),
     }.items()),
+    Case("input: a Core ML package", REFUSE, special(lambda path: (path / "Data/com.apple.CoreML").mkdir(parents=True)),
+         "a Core ML package (.mlpackage)", "a folder is no file; the line says what it is", files=True),
+    Case("tar: a terabyte of zeros behind the end", REFUSE, special(endless_tar), "STOP", files=True),
     Case("tar: a negative size", REFUSE, lambda: tar_member(b"storages", b"", b"-1")),
     Case("tar: a size past the end", REFUSE, lambda: tar_member(b"storages", b"", b"77777777777")),
     Case("tar: a base-256 size of 2^70", REFUSE,

@@ -147,7 +147,7 @@ CASES = [
     *(Case(f"names: {kind}", outcome, lambda name=name: checkpoint(state((name, tensor()))))  # type: ignore[misc]
       for kind, (name, outcome) in NAMES.items()),
     Case("size: 20 million opcodes", REFUSE, lambda: beside(opcodes(20_000_000)), "pickle opcodes",
-         "two and a half times the limit; no checkpoint of a million tensors has as many"),
+         "two and a half times the limit; no checkpoint needs them"),
     Case("size: 5 million memo entries", REFUSE, lambda: beside(memos(5_000_001), 4), "pickle memo"),
     Case("legacy: magic number computed", REFUSE, lambda: legacy(
         magic=stream(call(named("operator", "add"), number(MAGIC - 1), number(1)))),

@@ -73,6 +73,6 @@ def test_more_than_memory_holds_is_refused_in_one_line(server, tmp_path):
     # One character that takes four bytes in memory makes all of them take as many.
     name = "n" * 95_000_000 + "\U0001f600"
     (tmp_path / "model").write_bytes(safetensors(b'{"%s": {}}' % name.encode()))
-    told = server.run(tmp_path, ["inspect", "model"])
+    told = server.run(tmp_path, ["inspect", "model", "--limits", "json_bytes=1GB"])
     assert (told.code, told.stdout) == (2, "")
     assert told.stderr == "error: model: expected a model whose structure memory holds, got more than there is\n"

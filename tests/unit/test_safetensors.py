@@ -159,11 +159,11 @@ def test_refused(kind: str) -> None:
 
 def test_more_values_than_allowed() -> None:
     data = packed('{"a":[' + "1," * 999 + "1]}")
-    read_limits = Limits(json_values=1_000)
+    read_limits = Limits(json_values=1_001)
     with pytest.raises(LimitExceeded, match="json_values"):
         read(data, read_limits)
     with pytest.raises(Corrupt, match="tensor 'a'"):
-        read(data, Limits(json_values=1_001))
+        read(data, Limits(json_values=1_002))  # the marks around them, too
 
 
 def test_a_header_at_the_limit_is_read() -> None:
@@ -171,8 +171,17 @@ def test_a_header_at_the_limit_is_read() -> None:
     assert read_header(MemorySource("x", data), Limits(json_bytes=100)).entries == []
     with pytest.raises(LimitExceeded, match="json_bytes"):
         read(packed(b"{}" + b" " * 99), Limits(json_bytes=100))
-    with pytest.raises(LimitExceeded, match="100,000,000"):
+    # What the file does not have is no matter of limits.
+    with pytest.raises(Truncated, match="100,000,001"):
         read(struct.pack("<Q", 100_000_001) + b"{}")
+
+
+def test_a_wide_character_counts_for_all_of_them() -> None:
+    header = json.dumps({"__metadata__": {"a": "n" * 96 + "\U0001f600"}}, ensure_ascii=False).encode()
+    characters = len(header.decode())
+    assert read_header(MemorySource("x", packed(header)), Limits(json_bytes=4 * characters)).metadata
+    with pytest.raises(LimitExceeded, match=f"{4 * characters} bytes once decoded"):
+        read(packed(header), Limits(json_bytes=4 * characters - 1))
 
 
 def test_every_truncation_is_refused() -> None:

@@ -20,6 +20,9 @@ from sizeforensics.units import counted
 _LONGEST_NUMBER = 40  # characters; 20 hold every 64-bit integer
 _CHUNK = 1 << 20
 _OPENING, _CLOSING = (91, 123), (93, 125)  # [ { and ] }
+_MARKS = (44, 58)  # , and :
+_WIDTHS = ((0xF0, 4), (0xC4, 2))
+"""First bytes in UTF-8 from which one character makes Python take so many bytes for each of a text."""
 
 
 def loads(source: Source, start: int, end: int, limits: Limits = DEFAULT_LIMITS) -> Any:
@@ -36,6 +39,7 @@ def loads(source: Source, start: int, end: int, limits: Limits = DEFAULT_LIMITS)
         )
     data = source.read(start, end)
     _check_size(source.path, origin, data, limits)
+    _check_width(source.path, origin, data, limits)
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -99,8 +103,21 @@ def _constant(name: str) -> Any:
     raise _RefusedError(f"the number {name}")
 
 
+def _check_width(path: str, origin: int, data: bytes, limits: Limits) -> None:
+    """Bytes of the text once decoded: one character outside Latin-1 makes all of them wider."""
+    if data.isascii():
+        return
+    units = np.frombuffer(data, dtype=np.uint8)
+    largest = int(units.max())
+    width = next((width for first, width in _WIDTHS if largest >= first), 1)
+    characters = len(units) - int(np.count_nonzero((units >= 0x80) & (units < 0xC0)))
+    if width * characters > limits.json_bytes:
+        raise LimitExceeded(path, origin, "json_bytes", limits.json_bytes,
+                            f"{counted(width * characters, 'byte')} once decoded")  # fmt: skip
+
+
 def _check_size(path: str, origin: int, data: bytes, limits: Limits) -> None:
-    """Depth and number of values, by one scan that skips strings."""
+    """Depth and number of values and keys, by one scan that skips strings."""
     # Without pairs of backslashes and then without escaped quotes, every quote begins or ends text.
     plain = np.frombuffer(data.replace(b"\\\\", b"").replace(b'\\"', b""), dtype=np.uint8)
     depth = values = 0
@@ -118,8 +135,8 @@ def _check_size(path: str, origin: int, data: bytes, limits: Limits) -> None:
                 path, origin, "json_nesting", limits.json_nesting, "JSON that is nested deeper"
             )
         depth = int(depths[-1])
-        values += int(np.count_nonzero(opened | (chunk == 44)))
+        values += int(np.count_nonzero(opened | np.isin(chunk, _MARKS)))
         if values > limits.json_values:
             raise LimitExceeded(
-                path, origin, "json_values", limits.json_values, "JSON with more values"
+                path, origin, "json_values", limits.json_values, "JSON with more values and keys"
             )

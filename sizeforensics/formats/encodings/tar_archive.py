@@ -28,6 +28,9 @@ END_PADDING = "padding behind the end"
 HIDDEN = "padding that holds something else"
 """Subjects of the framing."""
 
+_MOST_PADDING = 1 << 20
+"""Bytes of padding behind an archive: a hundred records; its zeros are looked at."""
+
 _REGULAR = b"0\x007"
 _WITHOUT_DATA = b"123456"
 _PAX = b"xg"
@@ -214,6 +217,10 @@ def _end(source: Source, archive: TarArchive, position: int) -> None:
     else:
         end = position + 2 * BLOCK
     archive.framing.append(Piece(position, end, CONTAINER, END, END))
-    _pad(source, archive, end, source.size, END_PADDING, END_PADDING)
+    padded = min(source.size, end + _MOST_PADDING)
+    _pad(source, archive, end, padded, END_PADDING, END_PADDING)
+    if padded < source.size:
+        archive.notes.say(f"{counted(source.size - padded, 'byte')} behind the end of the archive belong to nothing")
+        archive.framing.append(Piece(padded, source.size, UNCLAIMED, END_PADDING, HIDDEN))
     if source.size % RECORD:
         archive.notes.say("the archive ends inside a record: the file may be cut short")

@@ -334,6 +334,11 @@ class Messages(Walk):
 
     def _tensors(self, batch: Batch) -> None:
         for fields in self.chunks(batch):
+            if len(self.tensors) + fields.count > self.limits.tensors:
+                raise LimitExceeded(
+                    self.source.path, self.source.origin() + int(batch.heads[fields.first]),
+                    "tensors", self.limits.tensors, f"{len(self.tensors) + fields.count:,} or more",
+                )
             own = fields.singular(0x42)
             names = own if batch.labels is None else batch.labels[fields.begun]
             heads, graphs = batch.heads[fields.begun].tolist(), batch.graphs[fields.begun].tolist()
