@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 
+from sizeforensics.excerpts import SCHEMA
 from tests.hostile import guard
 from tests.hostile.craft import (
     PAYLOAD,
@@ -35,7 +36,7 @@ def server(tmp_path_factory):
 
 def snapshot(value: bytes) -> bytes:
     """A compressed snapshot of a few kilobytes with ``value`` in it."""
-    return gzip.compress(b'{"schema": "sizeforensics.snapshot/1", "x": ' + value + b"}", 6)
+    return gzip.compress(b'{"schema": "%s", "x": %s}' % (SCHEMA.encode(), value), 6)
 
 
 def many(count: int, shape: tuple[int, ...] = (4,)) -> bytes:
