@@ -54,6 +54,7 @@ def causes() -> str:
     sections = (
         f"## {cause.id}\n\n{cause.title}: {cause.counts}\n\n* Proved by: {cause.proof}\n"
         f"* What to do: {cause.remedy}\n* What it costs: {cause.cost}\n"
+        + (f"* What a fix saves: {cause.saves}\n" if cause.saves else "")
         for cause in CAUSES.values()
     )
     return "# Causes\n\n" + "\n".join(sections)

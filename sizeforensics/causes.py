@@ -1,4 +1,4 @@
-"""The catalogue of causes: id, plain name, definition, proof, remedy and cost.
+"""The catalogue of causes: id, plain name, definition, proof, remedy, cost, and what a fix saves.
 
 The ids are a contract with reports, budgets and users' scripts: add one when reality needs one,
 never reuse or rename one.
@@ -22,8 +22,19 @@ class Cause:
     remedy: str
     cost: str
     """What it costs to leave it as it is."""
+    saves: str = ""
+    """Which bytes a finding says that a fix would save; empty where there are no findings of it."""
 
 
+_FRAMING = (
+    "the headers, names, padding and directory entry of a record that goes, shorter lengths around what "
+    "gets smaller, and the padding that is another one behind it"
+)
+_ENTRY = (
+    f"The storages, with {_FRAMING}; and the top-level entry of the pickle, key and value, where it holds "
+    "nothing else. The pickle is counted as this file spends it: what later entries repeat of the entry's "
+    "memo is written there instead, and numbers of the memo and of storages may then have fewer digits."
+)
 _RAW_DATA = "Write raw_data: onnx.numpy_helper.from_array, or make_tensor(..., raw=True)."
 _BINARY = "Convert NumPy arrays to tensors, or save with pickle_protocol=4."
 
@@ -44,6 +55,9 @@ _ROWS = (
         "the ONNX file with onnxconverter-common's float16 converter and keep sensitive operators in "
         "float32.",
         "float16 -> float32 doubles the weights on disk and in memory and adds no information.",
+        f"Elements x the difference to the narrowest type that holds every value exactly, with {_FRAMING}. "
+        "The names of types and the offsets that are written as text in pickles and beside external data "
+        "are counted as they stand; an operator that casts back to the wider type is not.",
     ),
     Cause(
         "quantization-parameters", "dtype", "quantisation parameters",
@@ -61,6 +75,10 @@ _ROWS = (
         "Store the tensor once: keep weights tied when casting, share one initializer, and transpose "
         "in the graph instead of on disk.",
         "Each copy costs its whole size on disk, in memory and in every download.",
+        f"What the copy alone takes: its storage, with {_FRAMING}; in ONNX its whole TensorProto or its "
+        "Constant node, in safetensors its line of the header. The names by which nodes read it, the "
+        "pickle that describes it as a view of the other, and an operator that casts or transposes are "
+        "counted as they stand.",
     ),
     Cause(
         "constant", "constants", "data baked into the program",
@@ -103,12 +121,25 @@ _ROWS = (
     ),
     Cause(
         "folded", "weights", "absorbed into other tensors",
-        "Parameters absorbed into another tensor: batch-norm scale, mean, variance and counter, "
-        "merged adapters, removed parametrisations, pruning masks.",
-        "The other side's weight equals this side's under the per-channel scale that the absorbed "
-        "parameters give.",
-        "Nothing to do: folding makes the model smaller and faster.",
-        "None; unfolded batch-norms cost four vectors and one operator each.",
+        "Parameters that one side needs and the other has put into another tensor. Of a batch-norm its "
+        "scale, mean, variance and counter, while its bias is carried over as the bias of the convolution; "
+        "the two factors of a merged low-rank adapter (LoRA), its alpha, and the lengths of DoRA; of a "
+        "removed parametrisation all that the weight was computed from but one tensor of its size (the "
+        "magnitudes of weight norm, the vectors of spectral norm, the base of an orthogonal map); the mask "
+        "of a pruned weight. The weight itself is carried over.",
+        "The weight of one side is computed from the tensors of the other and compared in every element, "
+        "without looking at names: times gamma / sqrt(variance + eps) for each channel, with the bias "
+        "recomputed; plus s x B x A, with s solved from all elements; divided by its norms; as the "
+        "exponential, Cayley or Householder map of a parameter; times the mask, bit for bit. Batch-norm "
+        "counters that are not stored beside their batch-norm, parametrisations of a user's own, and "
+        "adapters of a snapshot are placed by name and said to be inferred.",
+        "Where they went away, nothing: a folded model is smaller and faster, and computes the same. Where "
+        "they came, fold before saving: merge_and_unload() for adapters of PEFT, remove_parametrizations() "
+        "and prune.remove() of torch, and export in evaluation mode for batch-norms. Keep them where "
+        "training goes on.",
+        "A batch-norm costs four vectors and an operator, an adapter rank x (inputs + outputs) elements "
+        "for each weight, weight norm an element for each channel, a mask or an orthogonal base as much "
+        "as the weight again.",
     ),
     Cause(
         "optimizer-state", "training", "optimizer state",
@@ -116,6 +147,7 @@ _ROWS = (
         "The top-level key holds tensors shaped like the parameters.",
         "Save model.state_dict() alone for inference, or delete the optimizer key before saving.",
         "One copy of the weights for SGD with momentum, two for Adam, three for AMSGrad.",
+        _ENTRY,
     ),
     Cause(
         "ema-copy", "training", "further copy of the network",
@@ -124,6 +156,7 @@ _ROWS = (
         "The key holds a tree of tensors with the names and shapes of the first.",
         "Keep the one you deploy, usually the averaged one, and delete the other.",
         "One whole copy of the weights.",
+        _ENTRY,
     ),
     Cause(
         "storage-slack", "dead", "stored but not viewed",
@@ -131,6 +164,9 @@ _ROWS = (
         "The union of all views, strides included, leaves these bytes out.",
         "Save tensor.clone() instead of a view of a larger tensor.",
         "The whole base tensor is written for a view of any size.",
+        f"The bytes that nobody views, with {_FRAMING}, when what is viewed becomes one storage. Views "
+        "that do not overlap and are cloned one by one become storages of their own, whose framing is not "
+        "taken off; the pickle that describes the views is counted as it stands.",
     ),
     Cause(
         "unreferenced", "dead", "stored but never read",
@@ -139,6 +175,8 @@ _ROWS = (
         "No reference to these bytes exists anywhere in the artifact.",
         "Remove unused initializers; delete an external-data file before exporting over it.",
         "These bytes can go without changing the model.",
+        f"The whole record or TensorProto and its external data, with {_FRAMING}. Offsets that are written "
+        "as text beside external data are counted as they stand.",
     ),
     Cause(
         "graph", "structure", "the program itself",
@@ -183,6 +221,7 @@ _ROWS = (
         "The format's grammar.",
         "Save before running shape inference, or clear graph.value_info.",
         "About 42 bytes per value; runtimes infer them again.",
+        "The entries, with shorter lengths of the graph and of what is around it.",
     ),
     Cause(
         "debug-info", "metadata", "debugging information",
@@ -190,6 +229,7 @@ _ROWS = (
         "The format's grammar.",
         "Export without verbose=True; clear doc_string and node metadata; strip .debug_pkl records.",
         "0.6 to 1.8 kB per node; nothing at run time but error messages.",
+        f"The fields with their tags, or the whole records, with {_FRAMING}.",
     ),
     Cause(
         "container", "container", "framing",
@@ -220,6 +260,7 @@ _ROWS = (
         f"ONNX: {_RAW_DATA} Pickles: {_BINARY}",
         "int8 in int32_data takes 1 to 10 bytes per element, float16 in int32_data up to 3; an array "
         "pickled with protocol 2 takes up to twice its bytes.",
+        f"What the elements take beyond their own bytes, with {_FRAMING}.",
     ),
     Cause(
         "unexplained", "", "unexplained",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from sizeforensics.causes import remedy
+from sizeforensics.excerpts import ORIGIN
 from sizeforensics.fingerprints import Fingerprint
-from sizeforensics.inventory import Inventory
+from sizeforensics.inventory import Found, Inventory, Waste
 from sizeforensics.matching import exact_narrower_type, find_copies
 from sizeforensics.matching.units import units_of
+from sizeforensics.removal import Removal
 from sizeforensics.spans import DEBUG_INFO, UNCLAIMED, VALUE_INFO
 from sizeforensics.views import Coverage
 
@@ -22,19 +22,12 @@ _TENSOR_FRAMING = 16
 """Bytes, at least, of a TensorProto in an attribute beside its elements: tags, lengths, type, shape."""
 
 
-class Waste(NamedTuple):
-    """The bytes that could go of one subject; ``label`` as a row of a ledger has it."""
-
-    subject: str
-    nbytes: int
-    label: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Bytes that one kind of waste takes; ``finding`` is a cause id.
 
-    A byte is counted in one finding only, so the findings of an artifact can be added.
+    They are what the files lose when all of it goes and nothing else does, framing included. A byte
+    is counted in one finding only, so the findings of an artifact can be added.
     """
 
     finding: str
@@ -44,71 +37,79 @@ class Finding:
     remedy: str
     parts: tuple[Waste, ...] = ()
     """The same in the order of ``subjects``, with the bytes of each."""
+    roles: tuple[int, ...] = ()
+    """What the bytes are: as many of each role, in the order of ``ROLES``."""
 
 
 def find(
     inventory: Inventory, coverage: Coverage, prints: Sequence[Fingerprint | None]
 ) -> tuple[Finding, ...]:
     """The waste of one artifact, most bytes first."""
-    waste: dict[str, list[Waste]] = defaultdict(list)
-    stored = stored_bytes(inventory, coverage)
-    for tensor, nbytes in zip(inventory.tensors, stored, strict=True):
-        if tensor.use in _BY_USE and nbytes:
-            waste[tensor.use].append(Waste(tensor.name, nbytes))
-    units = units_of(inventory, coverage, prints, 0)
-    copies = {copy.tensor for copy in find_copies(inventory, units)}
-    for index in sorted(copies):
-        waste["duplicate"].append(Waste(inventory.tensors[index].name, stored[index]))
-    for unit in units:
-        # What should go altogether is not counted again as too wide.
-        if unit.index not in copies and unit.tensor.use not in _BY_USE:
-            narrower = exact_narrower_type(inventory, unit)
-            if narrower is not None:
-                saved = stored[unit.index] - narrower.nbytes(unit.tensor.elements)
-                if saved > 0:
-                    wide = unit.tensor.dtype.name
-                    waste["dtype"].append(Waste(
-                        f"{unit.tensor.name} as {narrower.name}", saved, f"{narrower.name} -> {wide}"
-                    ))
-    strings = {tensor.name for tensor in inventory.tensors if tensor.dtype.name == "string"}
-    constants = {tensor.storage for tensor in inventory.tensors if tensor.use == "constant"}
-    for at, (storage, slack) in enumerate(zip(inventory.storages, coverage.slack.tolist(), strict=True)):
-        if slack:
-            waste["storage-slack"].append(Waste(storage.name, min(slack, storage.stored_bytes)))
-        elif storage.encoding == "typed" and storage.stored_bytes > storage.nbytes:
-            saved = storage.stored_bytes - storage.nbytes
-            # Strings have no other encoding; a short list in an attribute is shorter than a tensor.
-            if storage.name in strings or (at in constants and saved <= _TENSOR_FRAMING):
-                continue
-            waste["encoding"].append(Waste(storage.name, saved))
-    for (role, subject), (nbytes, _) in inventory.bytes_by_subject().items():
-        if role in _BY_ROLE:
-            waste[_BY_ROLE[role]].append(Waste(subject, nbytes))
-    findings = [_finding(cause, parts, inventory.format) for cause, parts in waste.items()]
+    waste = inventory.waste
+    if waste is None:
+        waste = waste_of(inventory, coverage, prints)
+    original = dict(inventory.metadata).get(ORIGIN, inventory.format)
+    findings = [_finding(found, original) for found in waste]
     return tuple(sorted(findings, key=lambda finding: (-finding.nbytes, finding.finding)))
 
 
-def _finding(cause: str, parts: Iterable[Waste], artifact_format: str) -> Finding:
-    largest_first = tuple(sorted(parts, key=lambda part: (-part.nbytes, part.subject)))
+def waste_of(
+    inventory: Inventory, coverage: Coverage, prints: Sequence[Fingerprint | None]
+) -> tuple[Found, ...]:
+    """What ``find`` makes findings of: by cause, the bytes that each part of it would save.
+
+    In the order in which a byte is given to the first that applies: what is not needed altogether,
+    copies, what says nothing about the model, and then what could be smaller.
+    """
+    removal = Removal(inventory, coverage)
+    gone = set()
+    for index, tensor in enumerate(inventory.tensors):
+        if tensor.use in _BY_USE and tensor.storage is not None:
+            removal.tensor(tensor.use, index)
+            gone.add(index)
+    units = units_of(inventory, coverage, prints, 0)
+    for index in sorted({copy.tensor for copy in find_copies(inventory, units)} - gone):
+        removal.tensor("duplicate", index)
+        gone.add(index)
+    for role, cause in _BY_ROLE.items():
+        removal.spans(cause, role)
+    for number, slack in enumerate(coverage.slack.tolist()):
+        removal.storage("storage-slack", number, slack, inventory.storages[number].name)
+    _take_encodings(inventory, coverage, removal)
+    for unit in units:
+        if unit.index not in gone:
+            narrower = exact_narrower_type(inventory, unit)
+            if narrower is not None and unit.tensor.storage is not None:
+                wide, number = unit.tensor.dtype.name, unit.tensor.storage
+                saved = removal.stored[unit.index] - narrower.nbytes(unit.tensor.elements)
+                removal.storage(
+                    "dtype", number, saved, f"{unit.tensor.name} as {narrower.name}",
+                    f"{narrower.name} -> {wide}",
+                )  # fmt: skip
+    return tuple(removal.waste())
+
+
+def _take_encodings(inventory: Inventory, coverage: Coverage, removal: Removal) -> None:
+    """What the elements of typed fields take beyond their own bytes."""
+    strings = {tensor.name for tensor in inventory.tensors if tensor.dtype.name == "string"}
+    constants = {tensor.storage for tensor in inventory.tensors if tensor.use == "constant"}
+    slack = coverage.slack.tolist()
+    for number, storage in enumerate(inventory.storages):
+        saved = storage.stored_bytes - storage.nbytes
+        # Strings have no other encoding; a short list in an attribute is shorter than a tensor.
+        if slack[number] or storage.encoding != "typed" or storage.name in strings:
+            continue
+        if number not in constants or saved > _TENSOR_FRAMING:
+            removal.storage("encoding", number, saved, storage.name)
+
+
+def _finding(found: Found, artifact_format: str) -> Finding:
+    largest_first = tuple(sorted(found.parts, key=lambda part: (-part.nbytes, part.subject)))
     return Finding(
-        cause,
+        found.cause,
         sum(part.nbytes for part in largest_first),
         tuple(part.subject for part in largest_first),
-        remedy(cause, artifact_format),
+        remedy(found.cause, artifact_format),
         largest_first,
+        found.roles,
     )
-
-
-def stored_bytes(inventory: Inventory, coverage: Coverage) -> list[int]:
-    """Bytes in the file for what each tensor claims: fewer than decoded where deflated.
-
-    Typed fields count as raw here; what they cost beyond that is a finding of its own.
-    """
-    stored = []
-    for tensor, claimed in zip(inventory.tensors, coverage.claimed.tolist(), strict=True):
-        storage = None if tensor.storage is None else inventory.storages[tensor.storage]
-        if storage is not None and storage.encoding == "deflate" and storage.nbytes:
-            stored.append(claimed * storage.stored_bytes // storage.nbytes)
-        else:
-            stored.append(claimed)
-    return stored

@@ -7,7 +7,7 @@ its elements can be read through.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from sizeforensics.dtypes import DTYPES, DType
 from sizeforensics.errors import LawBroken, LimitExceeded
 from sizeforensics.excerpts import Excerpt
+from sizeforensics.layout import Layout
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import TENSOR_DATA, Integers, Owners, Spans, sum_by
@@ -33,6 +34,12 @@ USES = (
     "unreferenced",  # nothing in the artifact reads it
 )
 """What a tensor is for, as far as the format says."""
+
+FINDINGS = (
+    "optimizer-state", "ema-copy", "unreferenced", "duplicate", "debug-info", "value-info",
+    "storage-slack", "encoding", "dtype",
+)
+"""Causes of which there can be waste in one artifact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +134,14 @@ class Tensor:
             strides=(*(2 * stride for stride in self.strides), 1),
             offset=2 * self.offset,
         )
+
+
+def ranges(known: Mapping[int, tuple[int, int]], count: int) -> Integers:
+    """``[start, end)`` of each of ``count`` things, shape ``(count, 2)``; empty where not known."""
+    found = np.zeros((count, 2), dtype=np.int64)
+    if known:
+        found[list(known)] = list(known.values())
+    return found
 
 
 def c_strides(shape: Sequence[int]) -> tuple[int, ...]:
@@ -232,6 +247,22 @@ class Record:
         return self.stored_bytes != self.nbytes
 
 
+class Waste(NamedTuple):
+    """The bytes that could go of one subject; ``label`` as a row of a ledger has it."""
+
+    subject: str
+    nbytes: int
+    label: str = ""
+
+
+class Found(NamedTuple):
+    """Waste of one cause: its parts, and what the same bytes are, in the order of ``ROLES``."""
+
+    cause: str
+    parts: tuple[Waste, ...]
+    roles: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Inventory:
     """Everything one artifact contains.
@@ -254,6 +285,13 @@ class Inventory:
     warnings: tuple[str, ...] = ()
     excerpts: tuple[Excerpt, ...] | None = None
     """What is known of the content of each tensor where there is no payload: in a snapshot."""
+    layouts: tuple[Layout, ...] = ()
+    """How each file frames what it holds, in the order of ``files``; none for plain bytes."""
+    holders: Integers | None = None
+    """For each tensor the ``[start, end)`` of file 0 that is there for it alone, or for it and others
+    of its use: a TensorProto, a Constant node, a checkpoint's entry. Empty where there is none."""
+    waste: tuple[Found, ...] | None = None
+    """What was found in the files that a snapshot was taken of."""
     limits: Limits = DEFAULT_LIMITS
     """Under which the files were read."""
 

@@ -32,6 +32,7 @@ from sizeforensics.excerpts import (
     flat_places,
     grid_shape,
 )
+from sizeforensics.findings import waste_of
 from sizeforensics.fingerprints import Advance, Fingerprint, fingerprints, on_threads, silent
 from sizeforensics.inventory import Inventory, Quantization, Storage, Tensor, c_strides
 from sizeforensics.matching import exact_narrower_type
@@ -65,7 +66,8 @@ def take(inventory: Inventory, advance: Advance = silent) -> Inventory:
         return _excerpt(seen, index, tensor, known, claimed)
 
     excerpts = on_threads(look, range(len(tensors)), [tensor.nbytes for tensor, _, _ in tensors])
-    return replace(inventory, excerpts=tuple(excerpts))
+    waste = waste_of(inventory, coverage, prints)
+    return replace(inventory, excerpts=tuple(excerpts), waste=waste)
 
 
 # One tensor
@@ -211,6 +213,11 @@ def document(inventory: Inventory) -> dict[str, Any]:
             [record.name, ROLES[record.role], record.subject, record.stored_bytes, record.nbytes,
              [[ROLES[role], subject, size] for role, subject, size in record.parts]]
             for record in inventory.records if record.role != TENSOR_DATA
+        ],
+        "findings": [
+            [found.cause, [[ROLES[role], size] for role, size in enumerate(found.roles) if size],
+             [[part.subject, part.nbytes, *([part.label] if part.label else [])] for part in found.parts]]
+            for found in inventory.waste or ()
         ],
         "metadata": [[key, value] for key, value in inventory.metadata if key != ORIGIN],
         "warnings": [text.removeprefix(f"{inventory.path}: ") for text in inventory.warnings],

@@ -16,9 +16,10 @@ from functools import cached_property
 from typing import NamedTuple
 
 from sizeforensics.errors import InputError
-from sizeforensics.findings import Finding, Waste, stored_bytes
-from sizeforensics.inventory import Inventory, Tensor
+from sizeforensics.findings import Finding
+from sizeforensics.inventory import Inventory, Tensor, Waste
 from sizeforensics.ledger import Ledger, Row
+from sizeforensics.removal import stored_bytes
 from sizeforensics.spans import ROLES, TENSOR_DATA, UNCLAIMED
 from sizeforensics.views import cover
 
@@ -116,15 +117,11 @@ class Facts:
         """What the artifact is made of, most bytes first: its waste, and what is left of each role
         once the waste is taken out. They sum to the artifact."""
         wasted = self.wasted()
-        data, unclaimed = ROLES[TENSOR_DATA], ROLES[UNCLAIMED]
+        data = ROLES[TENSOR_DATA]
         nbytes = {role: sum(part.nbytes for part in parts) for role, parts in self.by_subject.items()}
-        for culprit in wasted:
-            if culprit.cause in nbytes:
-                del nbytes[culprit.cause]
-            else:
-                nbytes[data] = nbytes.get(data, 0) - culprit.nbytes
-                if culprit.cause == "unreferenced":
-                    nbytes[data] += nbytes.pop(unclaimed, 0)
+        for finding in self.findings:
+            for role, size in zip(ROLES, finding.roles, strict=True):
+                nbytes[role] = nbytes.get(role, 0) - size
         # Every tensor is a subject of its own; the spans know its storage only.
         named = {part.subject for finding in self.findings for part in finding.parts}
         tensors = [Waste(tensor.name, size) for tensor, size in self.tensors if tensor.name not in named]

@@ -36,6 +36,11 @@ def looks_like(source: Source) -> bool:
         return False
     return type(first.root) is int and first.root == MAGIC
 
+_LISTED = 5
+"""Bytes of a key in the list of keys beside its text: an opcode and a length (BINUNICODE)."""
+_FIRST_LONG = 255
+"""The first key whose place in the memo, behind that of the list, takes four bytes."""
+
 
 def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     """The inventory of a checkpoint. Raises FormatError where PyTorch would not find a storage."""
@@ -77,7 +82,7 @@ def _storages(stream: Stream, objects: Objects, keys: Pickle) -> tuple[dict[str,
     source, position = stream.source, keys.end
     named = {ref.key: ref for ref in objects.storages}
     by_key: dict[str, int] = {}
-    for key in _listed(source, keys):
+    for number, key in enumerate(_listed(source, keys)):
         ref = named.get(key)
         if ref is None:
             raise Corrupt(source.path, source.origin() + position,
@@ -85,7 +90,8 @@ def _storages(stream: Stream, objects: Objects, keys: Pickle) -> tuple[dict[str,
         if key in by_key:
             stream.notes.count("are stored again, the last time counts", key, "storage")
         by_key[key] = len(stream.storages)
-        position = stream.add_storage(key, ref.dtype, position, source.size, FRAMING)
+        listed = _LISTED + len(key.encode()) + (2 if number < _FIRST_LONG else 5)
+        position = stream.add_storage(key, ref.dtype, position, source.size, FRAMING, listed)
         if ref.nbytes not in (-1, stream.storages[-1].nbytes):
             stream.notes.count("have another size than the pickle declares", key, "storage")
     for ref in objects.storages:

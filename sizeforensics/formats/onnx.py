@@ -9,6 +9,7 @@ from sizeforensics.errors import Corrupt, Truncated
 from sizeforensics.formats.encodings.protobuf_scalars import LEN
 from sizeforensics.formats.encodings.protobuf_wire import peek
 from sizeforensics.formats.onnx_parts.onnx_edges import Edges
+from sizeforensics.formats.onnx_parts.onnx_holders import holders
 from sizeforensics.formats.onnx_parts.onnx_messages import Messages
 from sizeforensics.formats.onnx_parts.onnx_packed import unpacked
 from sizeforensics.formats.onnx_parts.onnx_quantization import marked, quantizations
@@ -63,25 +64,42 @@ def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     messages.run()
     _check_complete(source, messages, notes)
     nodes = messages.nodes.finish(messages.scopes)
+    in_nodes = [tensor.use == "constant" for tensor in messages.tensors]
     scopes = Scopes(messages, nodes)
     scopes.assign_uses()
     scopes.note_missing()
 
     shelf = Shelf(source, messages.owners, notes, limits)
     declared = messages.tensors
-    for at in sorted(range(len(declared)), key=lambda at: declared[at].head):
+    order = sorted(range(len(declared)), key=lambda at: declared[at].head)
+    for at in order:
         shelf.place(declared[at], messages.tensor_owners[at])
     sidecars, placed = shelf.finish()
     edges = Edges(nodes, placed)
     links = quantizations(edges, messages.nodes.integers)
     tensors = marked(unpacked(edges, messages.nodes.integers), links)
+    layout = messages.layout()
+    heads, constant = [declared[at].head for at in order], [in_nodes[at] for at in order]
     unclaimed = messages.owners.add("unclaimed", "unclaimed")
     model = File(source.path, messages.sink.finish(source.size, unclaimed))
     return Inventory(
         source.path, "onnx", (model, *sidecars), messages.owners, tuple(shelf.storages),
         tuple(tensors), nodes, quantizations=links,
         metadata=_metadata(messages), warnings=notes.lines(), limits=limits,
+        layouts=(layout,), holders=holders(nodes, layout, heads, constant),
     )  # fmt: skip
+
+
+    found[:, 0], found[:, 1] = heads, layout.ends[np.searchsorted(layout.heads, heads)]
+    found[constant] = 0
+    rows = np.flatnonzero(np.array(nodes.op_names, dtype=object)[nodes.ops] == "Constant")
+    if len(rows):
+        rows = rows[np.argsort(nodes.starts[rows])]
+        at = np.searchsorted(nodes.starts[rows], heads, side="right") - 1
+        node = rows[np.maximum(at, 0)]
+        within = constant & (at >= 0) & (nodes.ends[node] > heads)
+        found[within] = np.stack([nodes.starts[node], nodes.ends[node]], axis=1)[within]
+    return found
 
 
 def _check_complete(source: Source, messages: Messages, notes: Warnings) -> None:

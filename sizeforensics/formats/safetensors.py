@@ -8,7 +8,9 @@ the header begins with ``{``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
@@ -20,9 +22,10 @@ from sizeforensics.formats.beside import NotReadError, Sidecars
 from sizeforensics.formats.encodings import bounded_json
 from sizeforensics.formats.notes import Notes
 from sizeforensics.inventory import File, Inventory, Storage, Tensor, c_strides
+from sizeforensics.layout import PLAIN, Besides, Layout, inside
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
-from sizeforensics.spans import ALIGNMENT, METADATA, TENSOR_DATA, Owners, Spans, SpanSink
+from sizeforensics.spans import ALIGNMENT, METADATA, TENSOR_DATA, Integers, Owners, Spans, SpanSink
 from sizeforensics.units import counted
 
 HEADER = "safetensors header"
@@ -42,6 +45,13 @@ _DTYPES: dict[str, DType] = {
     "F8_E5M2FNUZ": DTYPES["float8_e5m2fnuz"], "F4": DTYPES["float4_e2m1fn"],
     "F6_E2M3": opaque("float6_e2m3fn", 6), "F6_E3M2": opaque("float6_e3m2fn", 6),
 }  # fmt: skip
+
+_NAMES = {dtype.name: name for name, dtype in _DTYPES.items()}
+_ALIGNMENT = 8
+_FIRST_OF_DIGITS = np.array([0, *(10**power for power in range(1, 19))], dtype=np.int64)
+"""The least number of one digit, of two, three…"""
+_LINE = ':{"dtype":"","shape":[],"data_offsets":[,]},'
+"""What a tensor's line of the header is beside its name, type, sizes and offsets."""
 
 
 class Entry(NamedTuple):
@@ -88,7 +98,7 @@ def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     return Inventory(
         source.path, "safetensors", (File(source.path, spans),), owners,
         tuple(_storages(source, header, 0)), tuple(_tensors(header, 0)),
-        metadata=_properties(header.metadata), limits=limits,
+        metadata=_properties(header.metadata), limits=limits, layouts=(_layout(header),),
     )  # fmt: skip
 
 
@@ -205,6 +215,55 @@ def _tile(source: Source, header: Header, owners: Owners, limits: Limits) -> Spa
     return sink.finish(source.size, owners.add("unclaimed", "unclaimed"))
 
 
+def _layout(header: Header) -> _Lines:
+    """What each tensor takes of a header, as the crate writes it (``serde_json``, no spaces)."""
+    lines = [
+        len(json.dumps(entry.name, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        + len(_LINE) + len(_NAMES[entry.dtype.name]) + len(",".join(map(str, entry.shape)))
+        for entry in header.entries
+    ]  # fmt: skip
+    starts, ends = (
+        np.array(column, dtype=np.int64)
+        for column in ([entry.start for entry in header.entries], [entry.end for entry in header.entries])
+    )
+    return _Lines(starts, ends, np.array(lines, dtype=np.int64), header.end_json, header.end)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The header of a file as lines of which each describes one tensor of ``[starts, ends)``.
+
+    A ``Layout``: a tensor that goes takes its line with it, the offsets of those behind it get
+    shorter, and spaces fill the header up to a multiple of 8 bytes.
+    """
+
+    starts: Integers
+    ends: Integers
+    lines: Integers
+    """Bytes of each line without its offsets."""
+    end_json: int
+    end: int
+
+    def besides(self, cuts: Integers) -> Besides:
+        lost = inside(cuts, self.starts, self.ends)
+        lengths = self.ends - self.starts
+        gone = (lost > 0) & (lost == lengths)
+        ends = np.cumsum(lengths - lost)
+        digits = _digits(self.starts - self.end) + _digits(self.ends - self.end)
+        nbytes = digits - _digits(ends - (lengths - lost)) - _digits(ends)
+        nbytes[gone] = (self.lines + digits)[gone]
+        left = self.end_json - int(nbytes.sum())
+        padding = self.end - self.end_json
+        filled = -left % _ALIGNMENT if self.end % _ALIGNMENT == 0 else padding
+        roles = np.full(len(nbytes) + 1, METADATA, dtype=np.uint8)
+        roles[-1] = ALIGNMENT
+        return Besides(np.append(self.starts, 0), np.append(nbytes, padding - filled), roles)
+
+
+def _digits(values: Integers) -> Integers:
+    return np.searchsorted(_FIRST_OF_DIGITS, values, side="right").astype(np.int64)
+
+
 def _storages(source: Source, header: Header, file: int) -> Iterator[Storage]:
     for entry in header.entries:
         nbytes = entry.end - entry.start
@@ -239,6 +298,7 @@ def read_sharded(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     sink = SpanSink(source.path, limits)
     sink.add(0, source.size, METADATA, owners.add(INDEX, INDEX))
     files = [File(source.path, sink.finish(source.size, owners.add("unclaimed", "unclaimed")))]
+    layouts: list[Layout] = [PLAIN]
     sidecars = Sidecars(source)
     storages: list[Storage] = []
     tensors: list[Tensor] = []
@@ -260,6 +320,7 @@ def read_sharded(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
         tensors.extend(_tensors(header, len(storages)))
         storages.extend(_storages(content, header, len(files)))
         files.append(File(content.path, _tile(content, header, owners, limits)))
+        layouts.append(_layout(header))
         _compare(shard, header, weight_map, held, notes)
     for name, shard in weight_map.items():
         if name not in held and shard not in unread:
@@ -271,6 +332,7 @@ def read_sharded(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     return Inventory(
         source.path, "safetensors", tuple(files), owners, tuple(storages), tuple(tensors),
         metadata=_properties(properties), warnings=notes.finish(), limits=limits,
+        layouts=tuple(layouts),
     )
 
 

@@ -33,8 +33,10 @@ from sizeforensics.formats.encodings import bounded_json
 from sizeforensics.formats.encodings.checked_json import MOST, Checked
 from sizeforensics.formats.encodings.unpacked import head_of, unpacked
 from sizeforensics.inventory import (
+    FINDINGS,
     USES,
     File,
+    Found,
     Inventory,
     Module,
     Nodes,
@@ -42,6 +44,7 @@ from sizeforensics.inventory import (
     Record,
     Storage,
     Tensor,
+    Waste,
     c_strides,
 )
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
@@ -106,6 +109,7 @@ class _Reader:
             metadata=((ORIGIN, top.text("format")), *metadata),
             warnings=top.texts("warnings"),
             excerpts=tuple(excerpts),
+            waste=tuple(self._waste()) if top.has("findings") else None,
             limits=self._limits,
         )
 
@@ -312,6 +316,26 @@ class _Reader:
                 found.get("groups"),
                 row.integer("width", least=1) if row.has("width") else None,
             )  # fmt: skip
+
+    def _waste(self) -> Iterator[Found]:
+        """What was found in the files, each cause once, and no more than they have bytes."""
+        seen: set[str] = set()
+        left = self._top.integer("bytes")
+        for row in self._top.arrays("findings"):
+            cause = row.one_of(0, [known for known in FINDINGS if known not in seen])
+            seen.add(cause)
+            parts = tuple(
+                Waste(part.text(0), part.integer(1, least=-MOST), part.text(2, ""))
+                for part in row.arrays(2)
+            )
+            roles = [0] * len(ROLES)
+            for role in row.arrays(1):
+                roles[ROLES.index(role.one_of(0, ROLES))] += role.integer(1, least=-MOST)
+            nbytes = sum(part.nbytes for part in parts)
+            if not 0 < nbytes <= left or sum(roles) != nbytes:
+                raise row.wrong(2, f"1 to {left:,} bytes, as many by role", f"{nbytes:,}")
+            left -= nbytes
+            yield Found(cause, parts, tuple(roles))
 
     def _records(self) -> Iterator[Record]:
         for row in self._top.arrays("records"):

@@ -24,8 +24,10 @@ def one(cause: Cause, width: int) -> str:
     parts = [f"{cause.id}: {cause.title}"]
     for head, text in (
         ("What is counted", cause.counts), ("How it is proved", cause.proof),
-        ("What to do", cause.remedy), ("What it costs", cause.cost),
+        ("What to do", cause.remedy), ("What it costs", cause.cost), ("What a fix saves", cause.saves),
     ):  # fmt: skip
+        if not text:
+            continue
         body = textwrap.fill(
             text, min(width, _MAX_WIDTH), initial_indent="  ", subsequent_indent="  ",
             break_long_words=False, break_on_hyphens=False,

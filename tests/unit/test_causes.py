@@ -7,6 +7,7 @@ from dataclasses import fields
 import pytest
 
 from sizeforensics.causes import CAUSES, Cause
+from sizeforensics.inventory import FINDINGS
 from sizeforensics.spans import ROLES
 
 CONTRACT = [
@@ -31,6 +32,8 @@ def test_every_text_says_something(cause):
         assert "\n" not in text
         if field.name == "family":
             assert bool(text) == (cause.id not in ("carried", "unexplained"))
+        elif field.name == "saves":
+            assert bool(text) == (cause.id in FINDINGS)
         else:
             assert text
     for text in (cause.counts, cause.proof, cause.remedy, cause.cost):

@@ -40,9 +40,10 @@ from sizeforensics.formats.encodings.zip_end import (
     find_end,
 )
 from sizeforensics.formats.notes import Notes
+from sizeforensics.layout import Records
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
-from sizeforensics.spans import ALIGNMENT, CONTAINER, UNCLAIMED, Integers, Owners, SpanSink
+from sizeforensics.spans import ALIGNMENT, CONTAINER, UNCLAIMED, Integers, Owners, SpanSink, sum_by
 from sizeforensics.units import counted
 
 _LOCAL = struct.Struct("<4s5H3I2H")  # 4.3.7
@@ -127,6 +128,26 @@ class Archive:
         if entry.method == STORED:
             return self.source.window(entry.start, entry.end)
         return Inflated(self.source, entry.start, entry.end, entry.nbytes, entry.name)
+
+    def layout(self) -> Records:
+        """What a record takes beside its data, in the order of the file."""
+        framing, count = self.framing, len(self.entries)
+        bounds = np.array(
+            [(entry.header, entry.start, entry.end) for entry in self.entries], dtype=np.int64
+        ).reshape(-1, 3)
+        own = framing.entries != _ARCHIVE
+        at, starts = framing.entries[own], framing.starts[own]
+        sizes, padding = framing.ends[own] - starts, framing.subjects[own] == _PADDING
+        in_front = starts < bounds[at, 1]
+        # The directory follows all records; descriptors touch their data.
+        touching = ~in_front & (starts == bounds[at, 2])
+        before, paddings, behind, elsewhere = (
+            sum_by(at[chosen], sizes[chosen], count)
+            for chosen in (in_front & ~padding, padding, touching, ~in_front & ~touching)
+        )
+        order = np.argsort(bounds[:, 0])
+        columns = (bounds[:, 1], bounds[:, 2], before, paddings, behind, elsewhere)
+        return Records(*(column[order] for column in columns))
 
     def claim_framing(self, sink: SpanSink, owners: Owners) -> None:
         """Give the framing to its records, one owner for each record and subject."""

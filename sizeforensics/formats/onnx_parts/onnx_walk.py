@@ -22,6 +22,7 @@ from sizeforensics.formats.encodings.protobuf_wire import scan
 from sizeforensics.formats.onnx_parts.onnx_declared import Piece
 from sizeforensics.formats.onnx_parts.onnx_schema import INHERIT, STRING_DATA, TABLES
 from sizeforensics.formats.onnx_parts.onnx_tensors import check_packed
+from sizeforensics.layout import Messages
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import DEBUG_INFO, TENSOR_DATA, Integers, Owners, SpanSink
@@ -111,6 +112,8 @@ class Walk(ABC):
         self.owners = Owners()
         self.sink = SpanSink(source.path, limits)
         self._structure = 0
+        self._lengths: list[Integers] = []
+        """Heads, starts, ends, depths and roles of the fields whose length may have to change."""
 
     @abstractmethod
     def handle(self, batch: Batch) -> None:
@@ -162,6 +165,9 @@ class Walk(ABC):
             self._check_packed(fields, np.flatnonzero(packed))
         nested = table.nested[at]
         begun = slice(fields.first, fields.first + fields.count)
+        self._keep_lengths(
+            batch.heads[begun], batch.starts[begun], batch.ends[begun], batch.depth, batch.role
+        )
         claims = [_Claim(batch.heads[begun], batch.starts[begun], batch.role, batch.owners[begun])]
         leaves = ~nested
         if batch.kind == "TensorProto" or elements:
@@ -172,6 +178,11 @@ class Walk(ABC):
             framed &= roles == TENSOR_DATA
             leaves &= ~framed
             payloads, headers = fields.payloads[framed], batch.owners[fields.message[framed]]
+            lengthy = framed & (fields.tags & 7 == LEN)
+            self._keep_lengths(
+                fields.starts[lengthy], fields.payloads[lengthy], fields.ends[lengthy], batch.depth + 1,
+                batch.role,
+            )
             claims.append(_Claim(fields.starts[framed], payloads, batch.role, headers))
             claims.append(_Claim(payloads, fields.ends[framed], TENSOR_DATA, owners[framed]))
         claims.append(
@@ -179,6 +190,20 @@ class Walk(ABC):
         )
         self._paint(claims)
         return self._below(batch, fields, np.flatnonzero(nested)) if nested.any() else {}
+
+    def _keep_lengths(
+        self, heads: Integers, starts: Integers, ends: Integers, depth: int, role: int
+    ) -> None:
+        # The model itself is no field: nothing says how long it is.
+        if depth:
+            self._lengths.append(np.stack([
+                heads, starts, ends, np.full_like(heads, depth), np.full_like(heads, role)
+            ]))
+
+    def layout(self) -> Messages:
+        """The fields walked so far that have a length, by where they begin."""
+        columns = np.concatenate([np.zeros((5, 0), dtype=np.int64), *self._lengths], axis=1)
+        return Messages(*columns[:, np.argsort(columns[0], kind="stable")])
 
     def _below(self, batch: Batch, fields: Fields, nested: Integers) -> dict[int, Batch]:
         """The messages in the fields ``nested``; they inherit what the one around them has."""

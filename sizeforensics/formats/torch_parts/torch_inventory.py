@@ -19,6 +19,7 @@ from sizeforensics.formats.torch_parts.observers import with_quantizers
 from sizeforensics.formats.torch_parts.torch_archive import TorchArchive, open_torch
 from sizeforensics.formats.torch_parts.torch_payloads import (
     arrays_in,
+    held,
     little_endian,
     placed,
     quantizations,
@@ -29,7 +30,16 @@ from sizeforensics.formats.torch_parts.torch_values import (
     PickledTensor,
     StorageRef,
 )
-from sizeforensics.inventory import File, Inventory, Module, Quantization, Record, Storage, Tensor
+from sizeforensics.inventory import (
+    File,
+    Inventory,
+    Module,
+    Quantization,
+    Record,
+    Storage,
+    Tensor,
+    ranges,
+)
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import (
@@ -84,6 +94,7 @@ class Assembly:
         self._owners = Owners()
         self._storages: list[Storage] = []
         self._tensors: list[Tensor] = []
+        self._holders: dict[int, tuple[int, int]] = {}
         self._modules: list[Module] = []
         self._quantizations: list[Quantization] = []
         self._metadata: list[tuple[str, str]] = []
@@ -137,6 +148,8 @@ class Assembly:
                 storage = arrays.get(tensor.storage.start)
             kept[len(self._tensors)] = tensor
             self._tensors.append(placed(tensor, storage, self._storages, self.notes))
+        if self._entry(index).method != DEFLATED:
+            self._holders |= held(kept, objects, self._entry(index).start)
         self._quantizations += quantizations(kept)
         if not part.secondary:
             self._add_modules(objects, first)
@@ -390,7 +403,8 @@ class Assembly:
             quantizations=tuple(self._quantizations), records=records,
             metadata=tuple(self._metadata),
             warnings=(*self.torch.warnings, *self.notes.finish(), *self._pickled),
-            limits=self.limits,
+            limits=self.limits, layouts=(archive.layout(),),
+            holders=ranges(self._holders, len(self._tensors)),
         )
 
     def _entry(self, index: int) -> Entry:

@@ -78,6 +78,7 @@ def read_objects(
     return Objects(
         walk.tensors, walk.modules, walk.storages(), walk.all_warnings(), walk.claims.names,
         walk.claims.subjects, tiling.starts, tiling.ends, tiling.roles, tiling.owners,
+        walk.top_level,
     )  # fmt: skip
 
 
@@ -113,6 +114,7 @@ class _Walk:
         self.oddities = Oddities()
         self.seen: set[int] = set()
         self.payloads: set[int] = set()
+        self.top_level: dict[str, tuple[int, int]] = {}
         self.aliases = 0
         self.names = Names(pickle, self.oddities)
 
@@ -246,6 +248,8 @@ class _Walk:
         if named or not (place.coarse or child is path):
             owner = self.claims.owner(child.access, child.subject)
             self.claims.claim(start, end, PICKLE, owner)
+        if named:
+            self.top_level[text] = start, end
         return ((value, _Place(child, owner, place.coarse)),)
 
     def object(self, value: Any, place: _Place) -> Iterator[_Task]:

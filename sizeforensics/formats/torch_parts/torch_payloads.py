@@ -15,6 +15,9 @@ from sizeforensics.inventory import Quantization, Storage, Tensor
 from sizeforensics.source import MemorySource, Source
 from sizeforensics.spans import TENSOR_DATA
 
+_REMOVABLE = {"optimizer-state", "ema-copy"}
+"""Uses of tensors that a checkpoint can do without, key and all."""
+
 
 def placed(
     found: PickledTensor, storage: int | None, storages: Sequence[Storage], notes: Notes
@@ -49,6 +52,24 @@ def arrays_in(
             end - first if payload is None else payload.size, payload,
             "typed" if view is not None and view[0].codec != "raw" else "raw",
         )  # fmt: skip
+
+
+def held(
+    found: Mapping[int, PickledTensor], objects: Objects, start: int
+) -> dict[int, tuple[int, int]]:
+    """For the tensors of training state, by index, the top-level entry that holds nothing else.
+
+    ``start`` is where the pickle begins in the file.
+    """
+    uses: dict[str, set[str]] = {}
+    for tensor in found.values():
+        uses.setdefault(tensor.scope, set()).add(tensor.use)
+    alone = {
+        scope: (start + objects.entries[scope][0], start + objects.entries[scope][1])
+        for scope, all_uses in uses.items()
+        if scope in objects.entries and len(all_uses) == 1 and all_uses <= _REMOVABLE
+    }
+    return {index: alone[tensor.scope] for index, tensor in found.items() if tensor.scope in alone}
 
 
 def quantizations(found: Mapping[int, PickledTensor]) -> tuple[Quantization, ...]:

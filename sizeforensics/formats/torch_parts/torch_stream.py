@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from sizeforensics.dtypes import DType
 from sizeforensics.errors import Corrupt, Truncated, Unsupported
 from sizeforensics.formats.encodings import pickle_stream
@@ -17,7 +19,7 @@ from sizeforensics.formats.torch_parts import torch_objects
 from sizeforensics.formats.torch_parts.observers import with_quantizers
 from sizeforensics.formats.torch_parts.pickle_globals import harmful, shown
 from sizeforensics.formats.torch_parts.torch_framing import COUNT, load_short
-from sizeforensics.formats.torch_parts.torch_payloads import arrays_in, placed, quantizations
+from sizeforensics.formats.torch_parts.torch_payloads import arrays_in, held, placed, quantizations
 from sizeforensics.formats.torch_parts.torch_rebuild import Persistent, storage_view
 from sizeforensics.formats.torch_parts.torch_values import (
     STORAGES,
@@ -26,7 +28,8 @@ from sizeforensics.formats.torch_parts.torch_values import (
     PickledTensor,
     StorageRef,
 )
-from sizeforensics.inventory import File, Inventory, Module, Quantization, Storage, Tensor
+from sizeforensics.inventory import File, Inventory, Module, Quantization, Storage, Tensor, ranges
+from sizeforensics.layout import Records
 from sizeforensics.limits import Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import CONTAINER, TENSOR_DATA, UNCLAIMED, Owners, SpanSink
@@ -54,6 +57,8 @@ class Stream:
         self._sink = SpanSink(source.path, limits)
         self._owners = Owners()
         self._tensors: list[Tensor] = []
+        self._holders: dict[int, tuple[int, int]] = {}
+        self._framed: list[tuple[int, int, int]] = []
         self._modules: list[Module] = []
         self._quantizations: list[Quantization] = []
         self._pickled: list[str] = []
@@ -77,8 +82,12 @@ class Stream:
         self.remember(name, [*pickle.oddities, *map(shown, harmful(pickle)[:_MOST_SHOWN])])
         return pickle
 
-    def add_storage(self, name: str, dtype: DType | None, start: int, end: int, subject: str) -> int:
+    def add_storage(  # noqa: PLR0917
+        self, name: str, dtype: DType | None, start: int, end: int, subject: str, listed: int = 0
+    ) -> int:
         """The storage whose number of elements is at ``start``; where it ends.
+
+        ``listed`` are the bytes that a list elsewhere spends on it.
 
         ``THPStorage_readFileRaw`` in ``torch/csrc/serialization.cpp``: a signed 64-bit number, then
         the elements, both little-endian on every machine. Raises Truncated when the elements are
@@ -102,6 +111,7 @@ class Stream:
                             f"{counted(last - first, 'byte')} of storage {name}", counted(end - first, "byte"))  # fmt: skip
         self.claim(start, first, CONTAINER, name, subject)
         self.claim(first, last, TENSOR_DATA, name, STORAGES)
+        self._framed.append((first, last, listed))
         self.storages.append(
             Storage(name, 0, first, last - first, last - first, source.window(first, last))
         )
@@ -128,6 +138,7 @@ class Stream:
             self.storages.append(array)
         first = len(self._tensors)
         self._quantizations += quantizations(dict(enumerate(tensors, first)))
+        self._holders |= held(dict(enumerate(tensors, first)), objects, pickle.start)
         for tensor in tensors:
             storage = None
             if isinstance(tensor.storage, StorageRef):
@@ -162,7 +173,14 @@ class Stream:
             tuple(self.storages), tuple(self._tensors), modules=tuple(self._modules),
             quantizations=tuple(self._quantizations), metadata=tuple(self.metadata),
             warnings=(*self.notes.finish(), *self._pickled), limits=self.limits,
+            layouts=(self._layout(),), holders=ranges(self._holders, len(self._tensors)),
         )  # fmt: skip
+
+    def _layout(self) -> Records:
+        """Every storage with the number in front of it and what lists it; nothing is padded."""
+        starts, ends, listed = np.array(self._framed, dtype=np.int64).reshape(-1, 3).T
+        none = np.zeros_like(starts)
+        return Records(starts, ends, none + COUNT, none, none, listed)
 
 
 def scalar(value: Any) -> str | None:

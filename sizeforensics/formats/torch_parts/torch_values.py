@@ -114,3 +114,5 @@ class Objects:
     ends: Integers
     roles: npt.NDArray[np.uint8]
     owners: Integers
+    entries: dict[str, tuple[int, int]]
+    """Where the entries of the root dict are, key and value: what would go with a top-level key."""

@@ -1,0 +1,24 @@
+"""Which part of an ONNX model is there for one tensor alone, and goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sizeforensics.inventory import Nodes
+from sizeforensics.layout import Messages
+from sizeforensics.spans import Integers
+
+
+def holders(
+    nodes: Nodes, layout: Messages, heads_of: Sequence[int], constants: Sequence[bool]
+) -> Integers:
+    """The field of each tensor that begins at one of ``heads_of``; of ``constants`` their Constant node.
+
+    Empty for what another operator has as an attribute, which does not work without.
+    """
+    heads, constant = np.array(heads_of, dtype=np.int64), np.array(constants, dtype=np.bool_)
+    found = np.zeros((len(heads), 2), dtype=np.int64)
+    if not len(heads):
+        return found
