@@ -120,9 +120,13 @@ class Removal:
         """
         saved, by_role = np.zeros(count, dtype=np.int64), np.zeros(len(ROLES), dtype=np.int64)
         rest = 0
-        table = np.array(sorted(cuts), dtype=np.int64)
+        table = np.array(cuts, dtype=np.int64)
         for number in np.unique(table[:, 0]).tolist():
-            _, starts, ends, parts = table[table[:, 0] == number].T
+            rows = table[table[:, 0] == number]
+            rows = rows[np.lexsort((-rows[:, 2], rows[:, 1]))]
+            # An entry of a pickle may hold elements: what lies in another cut is cut already.
+            reached = np.maximum.accumulate(np.append(0, rows[:-1, 2]))
+            _, starts, ends, parts = rows[rows[:, 2] > reached].T
             np.add.at(saved, parts, ends - starts)
             ranges, spans = np.stack([starts, ends], axis=1), self._inventory.files[number].spans
             by_role += sum_by(spans.roles, inside(ranges, spans.starts, spans.ends), len(ROLES))

@@ -90,18 +90,6 @@ def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     )  # fmt: skip
 
 
-    found[:, 0], found[:, 1] = heads, layout.ends[np.searchsorted(layout.heads, heads)]
-    found[constant] = 0
-    rows = np.flatnonzero(np.array(nodes.op_names, dtype=object)[nodes.ops] == "Constant")
-    if len(rows):
-        rows = rows[np.argsort(nodes.starts[rows])]
-        at = np.searchsorted(nodes.starts[rows], heads, side="right") - 1
-        node = rows[np.maximum(at, 0)]
-        within = constant & (at >= 0) & (nodes.ends[node] > heads)
-        found[within] = np.stack([nodes.starts[node], nodes.ends[node]], axis=1)[within]
-    return found
-
-
 def _check_complete(source: Source, messages: Messages, notes: Warnings) -> None:
     """A model needs a graph; one that ends before its operator sets has been cut off."""
     offsets = messages.graph_offsets

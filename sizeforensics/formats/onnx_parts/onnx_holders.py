@@ -22,3 +22,13 @@ def holders(
     found = np.zeros((len(heads), 2), dtype=np.int64)
     if not len(heads):
         return found
+    found[:, 0], found[:, 1] = heads, layout.ends[np.searchsorted(layout.heads, heads)]
+    found[constant] = 0
+    rows = np.flatnonzero(np.array(nodes.op_names, dtype=object)[nodes.ops] == "Constant")
+    if len(rows):
+        rows = rows[np.argsort(nodes.starts[rows])]
+        at = np.searchsorted(nodes.starts[rows], heads, side="right") - 1
+        node = rows[np.maximum(at, 0)]
+        within = constant & (at >= 0) & (nodes.ends[node] > heads)
+        found[within] = np.stack([nodes.starts[node], nodes.ends[node]], axis=1)[within]
+    return found
