@@ -17,6 +17,9 @@ from sizeforensics.matching.units import Unit
 CANDIDATES = 16
 """Tensors of one fingerprint that are compared in full with another; more would be quadratic."""
 
+ENDS = 2
+"""Elements that are known of a tensor which its sample does not hold as a whole, the first and the last."""
+
 SHARED_BYTES = 64
 """Bytes from which a fill that occurs twice on one side counts as a duplicate."""
 
@@ -191,7 +194,9 @@ def _link_same_ends(pairing: Pairing, groups: list[Group], lonely: set[int]) -> 
     for group, name, kept in ends:
         for target in names:
             wanted = kept if target == name else cast_sample(kept, name, target)
-            for other in by_ends.get((target, _unordered(wanted)), ())[:CANDIDATES]:
+            # What has all the same elements is rarely something else.
+            most = CANDIDATES // 4 if len(kept) > ENDS else CANDIDATES
+            for other in by_ends.get((target, _unordered(wanted)), ())[:most]:
                 if other is group or not (id(group) in lonely or id(other) in lonely):
                     continue
                 if _linked(group, other) or not (_turns(group) or _turns(other)):

@@ -13,6 +13,9 @@ from sizeforensics.matching.constants.waves import powers, waves, window
 STACKED = 4
 """Length up to which an axis may stack tables that have nothing in common: x, y, width, height."""
 
+LEAST_FITTED = 1024
+"""Bytes from which a formula is fitted: that takes milliseconds, and of a smaller table saves nothing."""
+
 MOST_RUNS = 64
 """Runs up to which a tensor is computed rather than compressed."""
 
@@ -66,7 +69,8 @@ def _whole(array: Array, *, stacked: bool = False) -> tuple[Recipe, Array]:
     if core.size == 1:
         return Recipe(f"a fill of {core.reshape(-1)[0].item()!r}", core.nbytes), core
     known: list[Recipe] = []
-    for attempts in (_EXACT, _PRODUCTS if stacked else _STACKS, _FORMULAS):
+    formulas = _FORMULAS if core.nbytes >= LEAST_FITTED else ()
+    for attempts in (_EXACT, _PRODUCTS if stacked else _STACKS, formulas):
         known = [found for attempt in attempts if (found := attempt(core)) is not None]
         known = [found for found in known if found.nbytes < core.nbytes]
         if known:
