@@ -13,8 +13,9 @@ import pytest
 import sizeforensics
 from benchmarks.accuracy import nets
 from fixtures.build import MODELS
-from sizeforensics import formats
+from sizeforensics import api, formats
 from sizeforensics.matching import match
+from tests.ledgers import ledger
 from tests.renaming import changed_by_renaming
 
 pytest.importorskip("onnxruntime")
@@ -75,3 +76,6 @@ def test_every_weight_and_bias_is_proved(tmp_path: Path, way: str) -> None:
     assert {pair.evidence for pair in found} == {"proved"}
     assert all("within half a step of the stored scale" in pair.how for pair in weights)
     assert not changed_by_renaming(one, two)
+    kept = [api.take_snapshot(model) for model in (one, two)]
+    for models, of_kept in (((one, two), kept), ((two, one), kept[::-1])):
+        assert ledger(api.compare(*of_kept)) == ledger(api.compare(*models))

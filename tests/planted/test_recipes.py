@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import sizeforensics
-from benchmarks.accuracy import nets, quantised_folds
+from benchmarks.accuracy import nets
 from benchmarks.accuracy.planted import Planted, Recipe
 from benchmarks.accuracy.recipes import RECIPES
 from benchmarks.accuracy.score import Attributed, attributed, evidence, score
@@ -44,12 +44,8 @@ def test_attributes_what_was_planted(built: tuple[Recipe, Planted]) -> None:
     assert planted.deltas.get(recipe.about) or recipe.about in ("carried", "none")
 
 
-NEEDS_PAYLOAD = {
-    "float8-squares", "int8-largest", "words-of-gptq",
-    *(name for name, recipe in RECIPES.items() if recipe.plant.__module__ == quantised_folds.__name__),
-}  # fmt: skip
-"""Recipes of scales that nothing names in layouts that a grid of elements does not show, and of weights
-that were multiplied before they were quantised."""
+NEEDS_PAYLOAD = {"float8-squares", "int8-largest", "words-of-gptq"}
+"""Recipes of scales that nothing names in layouts that a grid of elements does not show."""
 
 
 def test_snapshots_give_the_ledger_of_the_files(built: tuple[Recipe, Planted]) -> None:

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from sizeforensics import formats
+from sizeforensics import api, formats
 from sizeforensics.inventory import Inventory
 from sizeforensics.ledger import Ledger
 from sizeforensics.matching import match
 from sizeforensics.source import MemorySource
 from tests.builders import artifact, diff, tensor_causes
-from tests.renaming import changed_by_renaming
+from tests.ledgers import ledger
+from tests.renaming import changed_by_renaming, renamed
 
 Array = npt.NDArray[Any]
 OUT, IN = 12, 10
@@ -132,6 +133,29 @@ def proved(before: Inventory, after: Inventory) -> bool:
     return any(found.evidence == "proved" and "batch-norm" in found.how for found in matches)
 
 
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("channels", [True, False], ids=["per channel", "per tensor"])
+@pytest.mark.parametrize("shift", [False, True], ids=["symmetric", "zero points"])
+def test_snapshots_infer_what_the_files_prove(layer: str, channels: bool, shift: bool) -> None:
+    folded = Folded(layer, channels=channels, shift=shift)
+    models = renamed(folded.before(), 1), renamed(folded.after(), 2)
+    for before, after in (models, models[::-1]):
+        found = api.compare(api.take_snapshot(before), api.take_snapshot(after))
+        assert ledger(found) == ledger(api.compare(before, after))
+        assert {row.evidence for row in found.rows if row.cause in ("carried", "folded")} == {"inferred"}
+
+
+def test_snapshots_tell_other_weights_from_those_a_norm_was_folded_into() -> None:
+    for seed in range(20):
+        folded, other = Folded(seed=seed), Folded(seed=100 + seed)
+        for one, two in ((folded, other), (other, folded)):
+            before = artifact({"weight": one.weight, **two.norm})
+            after = renamed(folded.after(), 2)
+            of_snapshots = api.compare(api.take_snapshot(before), api.take_snapshot(after))
+            assert ledger(of_snapshots) == ledger(api.compare(before, after))
+            assert not any(row.cause == "folded" for row in of_snapshots.rows)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_nothing_but_its_own_norm_explains_a_weight(data: st.DataObject) -> None:
@@ -167,11 +191,15 @@ def test_many_layers_find_their_own_norm_in_any_order() -> None:
     for at, folded in enumerate(reversed(many)):
         stored |= {f"q{at}": folded.codes, f"s{at}": folded.scale.reshape(-1)}
         nodes.append(helper.make_node("DequantizeLinear", [f"q{at}", f"s{at}"], [f"w{at}"], axis=0))
-    matches = match(artifact(before), model(nodes, stored)).matches
+    models = artifact(before), model(nodes, stored)
+    matches = match(*models).matches
     assert [(one.before // 5, one.after // 2) for one in matches] == [
         (at, count - 1 - at) for at in range(count)
     ]
     assert {one.evidence for one in matches} == {"proved"}
+    kept = match(*map(api.take_snapshot, models))
+    assert [found[:2] for found in kept.matches] == [found[:2] for found in matches]
+    assert len(kept.folds) == 4 * count
 
 
 def test_a_norm_in_front_of_a_layer() -> None:

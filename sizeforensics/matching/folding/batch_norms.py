@@ -12,8 +12,8 @@ import numpy as np
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching.arrays import ROUNDOFF, Vector, array_of
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.quantization.spreads import SLACK, spreads
-from sizeforensics.matching.quantization.stored_scales import Stored, codes_of, stored_scales
+from sizeforensics.matching.quantization.spreads import SLACK
+from sizeforensics.matching.quantization.stored_codes import StoredCodes
 from sizeforensics.matching.units import Unit
 
 
@@ -22,18 +22,15 @@ class Vectors:
 
     def __init__(self, pairing: Pairing) -> None:
         self.pairing = pairing
-        one, two = (
-            {} if pairing.sampled else stored_scales(inventory, coverage)
-            for inventory, coverage in zip(pairing.inventories, pairing.coverages, strict=True)
-        )
-        self.stored = one, two
-        """The numbers that each side stores for its quantised tensors, by the index of these."""
+        self.quantised = StoredCodes(pairing, 0), StoredCodes(pairing, 1)
+        """The quantised tensors of each side, with the numbers stored for them."""
+        indices = [codes.indices for codes in self.quantised]
         self._values: dict[tuple[int, int], Vector | None] = {}
         self._of_length: tuple[dict[int, list[Unit]], dict[int, list[Unit]]] = (
             defaultdict(list), defaultdict(list))  # fmt: skip
         for side in pairing.units:
             for unit in side:
-                floats = unit.tensor.dtype.name in ROUNDOFF or unit.index in self.stored[unit.side]
+                floats = unit.tensor.dtype.name in ROUNDOFF or unit.index in indices[unit.side]
                 if len(unit.tensor.shape) == 1 and floats:
                     self._of_length[unit.side][unit.tensor.elements].append(unit)
 
@@ -57,9 +54,11 @@ class Vectors:
     def biases(self, side: int, length: int) -> Iterator[tuple[Unit, Vector, float | Vector]]:
         """The same and how far each may be rounded; quantised ones too, as what they stand for."""
         for unit in self._of_length[side].get(length, ()):
-            stored = self.stored[side].get(unit.index)
-            if self.pairing.is_free(unit) and stored is not None:
-                yield from ((unit, *found) for found in _dequantised(self.pairing, unit, stored))
+            if self.pairing.is_free(unit):
+                for codes, spread, _ in self.quantised[side].of(unit):
+                    step = np.abs(spread.scale) / 2 * (1 + SLACK)
+                    value = spread.scale * (codes - spread.zero_point)
+                    yield unit, value, np.broadcast_to(step, codes.shape)
         yield from ((unit, value, 0.0) for unit, value in self.free(side, length))
 
     def value(self, unit: Unit) -> Vector | None:
@@ -70,15 +69,6 @@ class Vectors:
             array = array_of(self.pairing.inventories[unit.side], unit) if fits else None
             self._values[key] = None if array is None else array.astype(np.float64)
         return self._values[key]
-
-
-def _dequantised(pairing: Pairing, unit: Unit, stored: Stored) -> Iterator[tuple[Vector, Vector]]:
-    """Values of a quantised vector in the ways its numbers may be shared, and half a step of each."""
-    shape = unit.tensor.shape
-    codes = codes_of(pairing.inventories[unit.side], unit, shape)
-    for spread in [] if codes is None else spreads(shape, stored):
-        step = np.abs(spread.scale) / 2 * (1 + SLACK)
-        yield spread.scale * (codes - spread.zero_point), np.broadcast_to(step, shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sizeforensics.excerpts import MOST_AXES, along_vector, grid_shape
 from sizeforensics.matching.arrays import ROUNDOFF, Array, Vector, array_of
 from sizeforensics.matching.folding.batch_norms import Vectors
 from sizeforensics.matching.folding.scaling import (
@@ -38,11 +39,8 @@ from sizeforensics.matching.quantization.spreads import (
     allowed,
     difference,
     holds_codes,
-    in_words,
     span_of,
-    spreads,
 )
-from sizeforensics.matching.quantization.stored_scales import codes_of
 from sizeforensics.matching.units import Unit
 
 
@@ -112,7 +110,8 @@ class ScaledCodes(NamedTuple):
     def under(self, factors: Vector) -> Scaled | None:
         """The same with the factors known; None unless every element is what they make of it."""
         sizes = [-1 if at == self.axis else 1 for at in range(self.values.ndim)]
-        found = self.stored.difference(self.values * factors.reshape(sizes))
+        own = self.scaled.of_channels(factors)
+        found = self.stored.difference(self.values * own.reshape(sizes))
         return None if found is None else self.scaled._replace(error=found, how=f", {self.stored.words}")
 
 
@@ -130,6 +129,7 @@ def scaled_codes(
     for unit in vectors.pairing.free[side].values() if widths else ():
         if scalable(unit):
             weights[axes_of(unit.tensor.shape)].append(unit)
+    sampled = vectors.pairing.sampled
     likeness: dict[tuple[tuple[int, ...], int], Likeness] = {}
     found_there: list[Iterator[_Codes | _Floats]] = [_all_codes(vectors, 1 - side, weights)]
     if floats:
@@ -139,7 +139,8 @@ def scaled_codes(
         for axis in [axis for axis in (0, 1) if shape[axis] in widths and shape[axis] > 1]:
             if (shape, axis) not in likeness:
                 rivals = weights[axes_of(shape)]
-                likeness[shape, axis] = Likeness(vectors.pairing, rivals, shape, axis)
+                held = grid_shape(shape) if sampled else shape
+                likeness[shape, axis] = Likeness(vectors.pairing, rivals, held, axis)
             alike = likeness[shape, axis]
             for candidate in stored.likely(alike):
                 pair = candidate.unit, stored.unit
@@ -150,6 +151,7 @@ def scaled_codes(
                         scaled = Scaled(
                             *pair, _axis_of(candidate, shape, axis), *found, plain=False, error=0.0,
                             channels=shape[axis], roundoff=ROUNDOFF["float32"],
+                            kept=along_vector(shape[axis], len(axes_of(shape))) if sampled else None,
                         )
                         yield ScaledCodes(scaled, stored, values, axis)
 
@@ -169,17 +171,15 @@ def _all_codes(
     vectors: Vectors, side: int, shapes: Container[tuple[int, ...]]
 ) -> Iterator[_Codes]:
     """The free quantised tensors of one side that have the axes of a weight."""
-    free, inventory = vectors.pairing.free[side], vectors.pairing.inventories[side]
-    for index, stored in vectors.stored[side].items():
-        unit = free.get(index)
-        if unit is None or unit.digest is None or len(unit.tensor.shape) < 2:
+    for unit in list(vectors.pairing.free[side].values()):
+        shape = unit.tensor.shape
+        if unit.digest is None or len(shape) < 2 or axes_of(shape) not in shapes:
             continue
-        if axes_of(unit.tensor.shape) in shapes and holds_codes(unit.tensor.dtype.name):
-            array = codes_of(inventory, unit, unit.tensor.shape)
-            if array is not None:
-                span = span_of(array, unit.tensor.dtype.name)
-                for spread in spreads(unit.tensor.shape, stored):
-                    yield _Codes(unit, array, spread, span, in_words(spread, stored))
+        if unit.excerpt is not None and len(axes_of(shape)) > MOST_AXES:
+            continue  # of the last axes one place is kept
+        if holds_codes(unit.tensor.dtype.name):
+            for codes, spread, words in vectors.quantised[side].of(unit):
+                yield _Codes(unit, codes, spread, span_of(codes, unit.tensor.dtype.name), words)
 
 
 def _axis_of(candidate: Candidate, shape: tuple[int, ...], axis: int) -> int:
