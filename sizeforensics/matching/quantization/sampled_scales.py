@@ -3,7 +3,7 @@
 What ``quantized`` proves of all elements is inferred here from those of a grid: each has to lie
 within half a step of the scale that the file says belongs to the tensor, one for all, for each channel
 or for each block, as far as the scale of a place is kept too. Where the file names none, one has to be
-stored near by.
+stored near by (``sampled_unnamed``).
 """
 
 from __future__ import annotations
@@ -15,25 +15,15 @@ import numpy as np
 
 from sizeforensics.excerpts import grid_shape
 from sizeforensics.inventory import Quantization
-from sizeforensics.matching.arrays import ROUNDOFF, Array, nearest
+from sizeforensics.matching.arrays import ROUNDOFF, Array
 from sizeforensics.matching.pairing import Pairing
-from sizeforensics.matching.quantization.kept_scales import kept_numbers, kept_spreads, places_of
+from sizeforensics.matching.quantization.kept_codes import KeptCodes, packed_codes, plain_codes
+from sizeforensics.matching.quantization.kept_scales import kept_spreads
 from sizeforensics.matching.quantization.likeness import Likeness, axes_of
 from sizeforensics.matching.quantization.quantized import may_be_codes
-from sizeforensics.matching.quantization.spreads import (
-    Spread,
-    code_limits,
-    difference,
-    holds_codes,
-)
-from sizeforensics.matching.quantization.stored_scales import is_scale
+from sizeforensics.matching.quantization.sampled_unnamed import LEAST, KeptScales
+from sizeforensics.matching.quantization.spreads import difference, holds_codes
 from sizeforensics.matching.units import Unit
-
-LEAST = 8
-"""Elements below which agreement may be chance."""
-
-CANDIDATES = 16
-"""Scales stored nearest that are tried."""
 
 Shape = tuple[int, ...]
 
@@ -55,42 +45,45 @@ class _Side:
         for unit in pairing.free[1 - side].values():
             if unit.distinctive and unit.tensor.dtype.name in ROUNDOFF:
                 self._floats[axes_of(unit.tensor.shape)].append(unit)
-        self._scales: dict[int, list[Unit]] = defaultdict(list)
-        for unit in self._units:
-            if unit.tensor.dtype.name in ROUNDOFF:
-                self._scales[unit.tensor.elements].append(unit)
+        self._scales = KeptScales(pairing, self._units)
         self._likeness: dict[tuple[Shape, Shape], Likeness] = {}
 
     def match(self) -> None:
         links = {link.tensor: link for link in self._inventory.quantizations}
         for codes in self._units:
-            if codes.sample is None or codes.sample.size < LEAST:
+            if not self._pairing.is_free(codes) or codes.sample is None or codes.sample.size < LEAST:
                 continue
-            link = links.get(codes.index)
-            if link is None or (link.scale is None and link.step is None):
-                if may_be_codes(codes) and codes.tensor.dtype.kind != "float":
-                    self._match_unnamed(codes)
-            elif holds_codes(codes.tensor.dtype.name):
-                self._match_stored(codes, link)
+            link, plain = links.get(codes.index), plain_codes(codes)
+            if link is not None and (link.scale is not None or link.step is not None):
+                if plain is not None and holds_codes(codes.tensor.dtype.name):
+                    self._match_stored(codes, plain, link)
+                continue
+            if plain is not None and may_be_codes(codes):
+                self._match_unnamed(codes, plain)
+            for kept in packed_codes(codes) if link is None and codes.distinctive else ():
+                if self._pairing.is_free(codes):
+                    self._match_unnamed(codes, kept)
 
-    def _alike(self, codes: Unit) -> Iterator[tuple[Unit, Array, Array]]:
-        """Floats most like the codes: the unit, the codes and its values, at the same places."""
-        shape = codes.tensor.shape
-        rivals = self._floats.get(axes_of(shape), [])
-        if codes.sample is None or not rivals:
+    def _alike(self, kept: KeptCodes) -> Iterator[tuple[Unit, Array]]:
+        """Floats most like the codes: the unit, and its values at the places of the codes."""
+        held, known = grid_shape(kept.shape), np.isfinite(kept.grid)
+        key = axes_of(kept.shape), held
+        rivals = self._floats.get(key[0], [])
+        if not rivals or np.count_nonzero(known) < LEAST:
             return
-        key = axes_of(shape), grid_shape(shape)
         if key not in self._likeness:
-            self._likeness[key] = Likeness(self._pairing, rivals, grid_shape(shape))
+            self._likeness[key] = Likeness(self._pairing, rivals, held)
         likeness = self._likeness[key]
-        own = codes.sample.astype(np.float64).reshape(grid_shape(shape))
+        # What is not kept is like anything.
+        own = np.where(known, kept.grid, kept.grid[known].mean())
         for candidate in likeness.alike(own[likeness.places]):
-            yield candidate.unit, own, likeness.turned(candidate)
+            yield candidate.unit, likeness.turned(candidate)
 
-    def _match_stored(self, codes: Unit, link: Quantization) -> None:
+    def _match_stored(self, codes: Unit, kept: KeptCodes, link: Quantization) -> None:
         spreads = list(kept_spreads(self._inventory, link, codes.tensor.shape))
-        for unit, own, values in self._alike(codes) if spreads else ():
+        for unit, values in self._alike(kept) if spreads else ():
             for spread, places in spreads:
+                own = kept.grid
                 ours, theirs = (own, values) if places is None else map(places.of_codes, (own, values))
                 found = None
                 if ours.size >= LEAST:
@@ -100,37 +93,13 @@ class _Side:
                     self._pairing.pair(unit, codes, "inferred", how, found)
                     return
 
-    def _match_unnamed(self, codes: Unit) -> None:
-        """Match codes whose scale nobody names, and the scale, among the floats stored nearest."""
-        for unit, own, values in self._alike(codes):
-            for scale, spread in self._unnamed(codes, own, values):
-                found = difference(own, values, spread, codes.tensor.dtype.name)
-                if found is not None:
-                    words = f"quantised {spread.words}: what is kept is within half a step of"
-                    self._pairing.pair(unit, codes, "inferred", f"{words} {scale.tensor.name}", found)
-                    self._pairing.scale(scale, codes, "a scale that every kept element allows, of")
-                    return
-
-    def _unnamed(self, codes: Unit, own: Array, values: Array) -> Iterator[tuple[Unit, Spread]]:
-        """Floats that can be the scale, one for all or one a channel, with the zero point that fits."""
-        limits = code_limits(codes.tensor.dtype.name)
-        capped = (own == limits[0]) | (own == limits[1])
-        shape = codes.tensor.shape
-        channels = [(axis, size) for axis, size in enumerate(shape) if size > 1]
-        for axis, count in [(None, 1), *channels]:
-            others = tuple(at for at in range(own.ndim) if at != axis)
-            for unit in nearest(codes, self._scales.get(count, []), CANDIDATES):
-                grid = kept_numbers(self._inventory, unit.index) if self._pairing.is_free(unit) else None
-                if grid is None or not is_scale(grid) or len(axes_of(unit.tensor.shape)) > 1:
-                    continue
-                words, scale = "per tensor", grid.reshape(-1)[0]
-                if axis is not None:
-                    places = places_of(shape, (axis,), (count,), None)
-                    words, scale = places.words, places.of_numbers(grid.reshape(-1))
-                with np.errstate(all="ignore"):  # what is not finite fits nothing
-                    zero = np.where(capped, np.nan, own - values / scale)
-                    if np.isfinite(zero).any(axis=others).all():
-                        least, most = (
-                            end(zero, axis=others, keepdims=True) for end in (np.nanmin, np.nanmax)
-                        )
-                        yield unit, Spread(words, np.asarray(scale), np.rint((least + most) / 2))
+    def _match_unnamed(self, codes: Unit, kept: KeptCodes) -> None:
+        """Match codes whose scale nobody names, and the scale and zero points stored near by."""
+        found = self._scales.explain(codes, kept, list(self._alike(kept)))
+        if found is not None:
+            packed = kept.type_name if kept.words else ""
+            self._pairing.pair(found.unit, codes, "inferred", found.how, found.difference, packed=packed)
+            self._pairing.scale(found.scale, codes, "a scale that every kept element allows, of")
+            if found.zeros is not None:
+                words = "the zero points that every kept element allows, of"
+                self._pairing.scale(found.zeros, codes, words)

@@ -36,6 +36,17 @@ FEW_GROUPS, FEW = 4, 4096
 """Groups, and elements of each, that are looked at before all are."""
 
 
+class Sharing(NamedTuple):
+    """Which elements share a scale: blocks of so many along each axis."""
+
+    words: str
+    blocks: tuple[int, ...]
+    order: tuple[int, ...]
+    """The axes along which the scales are counted, the last one fastest."""
+    rows: Callable[[Array], Array]
+    """A view of shape (scales, elements of each)."""
+
+
 class Grouped(NamedTuple):
     """Codes and values as one row for each scale that they share, shape ``(groups, elements)``."""
 
@@ -65,10 +76,15 @@ class Fit(NamedTuple):
 
 def groupings(codes: Array, values: Array) -> Iterator[Grouped]:
     """The ways in which elements may share scales, the fewest scales first."""
-    for words, groups in _groupings(codes.shape):
-        grouped = Grouped(words, groups(codes), groups(values))
-        if grouped.codes.shape[1] >= LEAST:
-            yield grouped
+    for sharing in sharings(codes.shape):
+        yield Grouped(sharing.words, sharing.rows(codes), sharing.rows(values))
+
+
+def sharings(shape: tuple[int, ...]) -> Iterator[Sharing]:
+    """The same as blocks of a tensor of this shape."""
+    for sharing in _sharings(shape):
+        if prod(sharing.blocks) >= LEAST:
+            yield sharing
 
 
 def fit(grouped: Grouped, span: Span, zero: Array | None = None, roundoff: float = 0.0) -> Fit | None:
@@ -105,24 +121,26 @@ def difference_under(grouped: Grouped, scale: Vector, zero: Vector, span: Span) 
     return worst, telling
 
 
-def _groupings(shape: tuple[int, ...]) -> Iterator[tuple[str, Callable[[Array], Array]]]:
-    """Ways to share scales: in words, and as a view of shape (groups, elements per group)."""
-    yield "per tensor", lambda array: array.reshape(1, -1)
-    for axis in range(min(len(shape), 2)):
+def _sharings(shape: tuple[int, ...]) -> Iterator[Sharing]:
+    axes = tuple(range(len(shape)))
+    yield Sharing("per tensor", shape, axes, lambda array: array.reshape(1, -1))
+    for axis in axes[:2]:
         if shape[axis] > 1:
-            yield (
-                f"per channel of axis {axis}",
-                partial(_channels, axis=axis),
+            blocks = (*shape[:axis], 1, *shape[axis + 1 :])
+            yield Sharing(f"per channel of axis {axis}", blocks, axes, partial(_channels, axis=axis))
+    for side in SQUARES if len(shape) == 2 else ():
+        filled = prod(size + -size % side for size in shape)
+        if max(shape) > side and filled <= MOST_FILLED * prod(shape):
+            yield Sharing(
+                f"in blocks of {side} x {side}", (side, side), axes, partial(_squares, block=side)
             )
-    for block in SQUARES if len(shape) == 2 else ():
-        filled = prod(size + -size % block for size in shape)
-        if max(shape) > block and filled <= MOST_FILLED * prod(shape):
-            yield f"in blocks of {block} x {block}", partial(_squares, block=block)
     for block in BLOCKS:
-        for axis in range(min(len(shape), 2)):
+        for axis in axes[:2]:
             if shape[axis] % block == 0 and shape[axis] > block:
-                yield (
+                yield Sharing(
                     f"in blocks of {block} along axis {axis}",
+                    tuple(block if at == axis else 1 for at in axes),
+                    (*axes[:axis], *axes[axis + 1 :], axis),
                     partial(_blocks, axis=axis, block=block),
                 )
 
