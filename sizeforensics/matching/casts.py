@@ -51,7 +51,8 @@ def cast_sample(values: Array, source: str, target: str) -> Array:
             return flags
         if DTYPES[source].bits < 32 and DTYPES[source].kind == "float":
             values = values.astype(np.float32)
-        if DTYPES[target].bits < 32 and values.dtype.kind in "iu":
+        if DTYPES[target].bits < 32 and DTYPES[source].kind != "float":
+            # Of the types of 2 and 4 bits none casts to another.
             values = values.astype(np.float64 if DTYPES[target].kind == "float" else np.int64)
         cast: Array = values.astype(dtype)
         return cast

@@ -6,8 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from sizeforensics.dtypes import numpy_dtype
-from sizeforensics.matching.casts import cast_into, cast_sample, equal_after_cast, is_cast
+from sizeforensics.dtypes import DTYPES, numpy_dtype
+from sizeforensics.matching.casts import cast_into, cast_sample, castable, equal_after_cast, is_cast
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,16 @@ def test_a_sample_is_cast_as_numpy_casts_it():
     assert cast_sample(values, "float32", "bool").tolist() == [1, 1]
     with pytest.raises(ValueError, match="string"):
         cast_sample(values, "float32", "string")
+
+
+def test_every_type_casts_to_every_other():
+    """numpy refuses to cast the integers of 2 and 4 bits to each other."""
+    types = [name for name in DTYPES if castable(name)]
+    assert {"int2", "uint2", "int4", "uint4", "float4_e2m1fn"} <= set(types)
+    for source in types:
+        values = np.array([0, 1, 1, 0, 1], "f4").astype(numpy_dtype(source))
+        for target in types:
+            assert is_cast(values, source, cast_sample(values, source, target), target), (source, target)
 
 
 PAIRS = [("float32", "float16"), ("float32", "bfloat16"), ("float16", "float32"), ("float64", "float16")]
