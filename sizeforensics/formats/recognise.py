@@ -90,7 +90,8 @@ def describe_folder(path: str) -> str:
     Nothing in it is opened.
     """
     kinds = (kind for marker, kind in _FOLDERS if os.path.lexists(Path(path, marker)))
-    return next(kinds, "") if Path(path).is_dir() else ""
+    # pathlib raises for a path that is too long.
+    return next(kinds, "") if os.path.isdir(path) else ""  # noqa: PTH112
 
 
 def describe_archive(archive: Archive) -> str:

@@ -257,6 +257,11 @@ def test_outputs_are_written_and_protected(models, monkeypatch, capsys, tmp_path
     assert Path("d.json").read_text() != "mine"
 
 
+def test_a_path_that_is_too_long_is_bad_input(capsys):
+    assert cli.run(["inspect", "a" * 5_000]) == 2
+    assert "file name too long" in capsys.readouterr().err
+
+
 def test_outputs_are_checked_before_any_work(monkeypatch, capsys, tmp_path):
     def read(*_):
         pytest.fail("read before the output was checked")

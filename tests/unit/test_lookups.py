@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,23 @@ def test_columns_gathered():
 def test_single_numbers_gathered():
     (found,) = match(artifact({"t": TABLE[:, 0]}), artifact({"x": TABLE[index(), 0]})).matches
     assert found.evidence == "proved"
+
+
+@pytest.mark.parametrize("source", ["f4", "i8", "u1"])
+@pytest.mark.parametrize("shape", [(2, 4), (3, 1, 6), (13, 6)])
+def test_few_long_rows_and_integers(source, shape):
+    """Embeddings of two kinds of tokens, written out for every place, and codes of any table."""
+    table = np.random.default_rng(1).permutation(256)[: prod(shape)].reshape(shape).astype(source)
+    rows = np.concatenate([np.arange(shape[0]), np.random.default_rng(2).integers(0, shape[0], 40)])
+    for target in (source, source.replace("8", "4").replace("f4", "f2")):
+        (found,) = match(artifact({"t": table}), artifact({"x": table[rows].astype(target)})).matches
+        assert found.evidence == "proved"
+        assert found.how.startswith(f"{shape[0]} rows gathered to {len(rows)}")
+
+
+def test_an_index_is_not_made_of_a_range():
+    numbers = np.random.default_rng(3).permutation(np.arange(600) % 50)
+    assert not match(artifact({"t": np.arange(50)[::-1].copy()}), artifact({"x": numbers})).matches
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int32"])

@@ -404,7 +404,11 @@ def _checksum(content: Source) -> int:
 
 
 class _Reader:
-    """Small reads in ascending order, many of them from one ``pread`` where records are small."""
+    """Small reads in ascending order, many of them from one ``pread`` where records are small.
+
+    A file reads ahead too, but checks and copies what is asked for: of an archive of 50,000 small
+    records that would cost a quarter more.
+    """
 
     def __init__(self, source: Source, ahead: int) -> None:
         self.source = source

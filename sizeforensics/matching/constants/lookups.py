@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sizeforensics.content import decoded
+from sizeforensics.dtypes import DTYPES
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching.arrays import MOST_ELEMENTS, nearest
 from sizeforensics.matching.casts import cast_sample, castable, equal_after_cast
@@ -24,7 +25,11 @@ from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.units import Unit, cast_words
 
 LEAST_ROWS = 8
-"""Rows below which a tensor made of them may be chance."""
+"""Rows below which a tensor made of them may be chance, unless they are long."""
+
+LONG = 4
+"""Elements of a row from which on two rows are enough. Of integers rows are at least that long: every
+index is made of the numbers of a range."""
 
 MOST_TABLE = 1 << 20
 """Elements of a table; the largest known ones have some ten thousand."""
@@ -45,11 +50,11 @@ def match_looked_up(pairing: Pairing) -> None:
     """Match free tables with free tensors that hold nothing but their rows, all of them."""
     for side in (0, 1):
         tables = [table for unit in pairing.free[side].values() for table in tables_of(unit)]
-        widths = {table.width: 0 for table in tables}
+        smallest: dict[tuple[str, int], int] = {}
         for table in tables:
-            smallest = widths[table.width] or MOST_TABLE
-            widths[table.width] = min(smallest, table.unit.tensor.elements)
-        gathered = _by_extremes(pairing, 1 - side, widths)
+            kind, count = (table.unit.tensor.dtype.kind, table.width), table.unit.tensor.elements
+            smallest[kind] = min(smallest.get(kind, count), count)
+        gathered = _by_extremes(pairing, 1 - side, smallest)
         names = {name for _, name, _ in gathered}
         for table in tables if gathered else ():
             if not pairing.is_free(table.unit):
@@ -57,6 +62,8 @@ def match_looked_up(pairing: Pairing) -> None:
             values = _array(pairing.inventories[side], table.unit)
             rivals: dict[int, list[_Lookup]] = defaultdict(list)
             for name in sorted(names):
+                if DTYPES[name].kind != table.unit.tensor.dtype.kind:
+                    continue
                 key = table.width, name, _extremes(values, table.unit, name)
                 for lookup in gathered.get(key, ()):
                     rivals[lookup.unit.index].append(lookup)
@@ -70,41 +77,42 @@ def match_looked_up(pairing: Pairing) -> None:
 
 
 def _fits(unit: Unit) -> bool:
-    return unit.distinctive and castable(unit.tensor.dtype.name) and unit.tensor.dtype.kind == "float"
+    dtype = unit.tensor.dtype
+    return unit.distinctive and castable(dtype.name) and dtype.kind in ("float", "int", "uint")
 
 
 def tables_of(unit: Unit) -> Iterator[_Lookup]:
     """A vector of numbers, or a matrix whose rows, or columns, are looked up."""
     shape = unit.tensor.shape
-    if not _fits(unit) or not 1 <= len(shape) <= 2 or unit.tensor.elements > MOST_TABLE:
+    axes = [axis for axis, size in enumerate(shape) if size != 1]
+    if not _fits(unit) or not 1 <= len(axes) <= 2 or unit.tensor.elements > MOST_TABLE:
         return
-    if len(shape) == 1:
-        if shape[0] >= LEAST_ROWS:
-            yield _Lookup(unit, -1, 1)
-        return
-    for axis in (1, 0):
-        if shape[1 - axis] >= LEAST_ROWS:
-            yield _Lookup(unit, axis, shape[axis])
+    for axis in reversed(axes) if len(axes) == 2 else (-1,):
+        width = shape[axis] if axis >= 0 else 1
+        rows = unit.tensor.elements // width
+        many = rows >= LEAST_ROWS and unit.tensor.dtype.kind == "float"
+        if many or (rows > 1 and width >= LONG):
+            yield _Lookup(unit, axis, width)
 
 
 def _by_extremes(
-    pairing: Pairing, side: int, widths: dict[int, int]
+    pairing: Pairing, side: int, smallest: dict[tuple[str, int], int]
 ) -> dict[tuple[int, str, bytes], list[_Lookup]]:
     """What may have been gathered, by width, type, and least and greatest element.
 
-    ``widths`` maps the width of a row to the elements of the smallest table of such rows.
+    ``smallest`` maps the kind and the width of a row to the elements of the smallest table of such rows.
     """
     found: dict[tuple[int, str, bytes], list[_Lookup]] = defaultdict(list)
-    for unit in pairing.free[side].values() if widths else ():
-        shape, count = unit.tensor.shape, unit.tensor.elements
+    for unit in pairing.free[side].values() if smallest else ():
+        shape, count, kind = unit.tensor.shape, unit.tensor.elements, unit.tensor.dtype.kind
         if not _fits(unit) or count > MOST_ELEMENTS:
             continue
         lookups = [
             _Lookup(unit, axis, size)
             for axis, size in enumerate(shape)
-            if size > 1 and widths.get(size, count) < count
+            if size > 1 and smallest.get((kind, size), count) < count
         ]
-        if widths.get(1, count) < count:
+        if smallest.get((kind, 1), count) < count:
             lookups.append(_Lookup(unit, -1, 1))
         if lookups:
             name = unit.tensor.dtype.name

@@ -47,7 +47,8 @@ def match_tables(pairing: Pairing) -> None:
             if distinct is not None and unit.tensor.dtype.kind == "float":
                 gathered[(unit.side, *distinct)].append(unit)
     for free in pairing.free if gathered else ():
-        for table in [unit for unit in free.values() if any(tables_of(unit))]:
+        floats = [unit for unit in free.values() if unit.tensor.dtype.kind == "float"]
+        for table in [unit for unit in floats if any(tables_of(unit))]:
             own = table.tensor.dtype.name
             bags = {} if table.excerpt is None else table.excerpt.bags
             rivals = [

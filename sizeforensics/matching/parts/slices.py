@@ -140,13 +140,7 @@ def match_slices(pairing: Pairing) -> None:
             other = 1 - unit.side
             runs = _cover(pairing, sheets, sheet, indices[other])
             if runs and _settled(sheet, runs):
-                table = _table(sheet, runs)
-                if table is None:
-                    pairing.slices([_part(sheet, run) for run in _first_uses(runs)])
-                else:
-                    words = f"{sheet.height:,} {sheet.along} are the {table.height:,} {table.along} of the other"
-                    words += f", repeated{cast_between(unit, table.unit)}"
-                    pairing.pair(unit, table.unit, "proved", words)
+                pairing.slices([_part(sheet, run) for run in _first_uses(runs)])
                 break
 
 
@@ -333,16 +327,6 @@ def _settled(sheet: Sheet, runs: list[Run]) -> bool:
         used[run.part.unit.index] += run.height
         size[run.part.unit.index] = run.part.height
     return all(used[index] == size[index] for index in used)
-
-
-def _table(sheet: Sheet, runs: list[Run]) -> Sheet | None:
-    """The part of which every row is used, and some often, if all rows of the sheet are of it: a
-    table that was looked up in advance."""
-    part = runs[0].part
-    used = {run.part_start + at for run in runs for at in range(run.height)}
-    alone = all(run.part.unit is part.unit and run.part.along == part.along for run in runs)
-    whole = sum(run.height for run in runs) == sheet.height > part.height
-    return part if alone and whole and len(used) == part.height else None
 
 
 def _first_uses(runs: list[Run]) -> list[Run]:
