@@ -2,8 +2,8 @@
 
 An exponent of 1 is linear, 2 is quadratic. Each is the slope over the last two doublings. What
 grows with no file does not count: time is that of a second command line in a process that ran the
-same one on an almost empty file before, less what that one takes; memory is by how much each
-doubling adds more than the one before. Every size runs in processes of its own, the sizes take
+same one on an almost empty file before, less what that one takes; memory is what a doubling adds,
+compared with what the doubling two before it added. Every size runs in processes of its own, the sizes take
 turns, and the best of the rounds counts, for what else the machine does only ever adds time. The
 exit code is 0 whether or not the target is met: a benchmark is not a test.
 """
@@ -71,7 +71,7 @@ def measure(dimension: Dimension, rounds: int, *, quick: bool = False) -> dict[s
     return {
         "dimension": dimension.name, "sizes": sizes, "seconds": seconds, "bytes": peaks,
         "time_exponent": exponent(seconds[-3] - base, seconds[-1] - base, _NOISE) / 2,
-        "memory_exponent": exponent(peaks[-2] - peaks[-3], peaks[-1] - peaks[-2], _NOISE_BYTES),
+        "memory_exponent": exponent(peaks[-3] - peaks[-4], peaks[-1] - peaks[-2], _NOISE_BYTES) / 2,
     }  # fmt: skip
 
 

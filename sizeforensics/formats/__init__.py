@@ -6,6 +6,7 @@ A format is one row of ``FORMATS``. Readers are imported when a file turns up th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -58,10 +59,18 @@ def _read(file: Candidate) -> Inventory:
     for read_format in FORMATS:
         inventory = read_format(file)
         if inventory is not None:
-            return inventory
+            return _with_odd_names(inventory)
     if file.torch is not None:
         raise _unrecognized(source, recognise.describe_archive(file.torch.archive))
     raise _unrecognized(source, recognise.describe(file.head, source.size))
+
+
+def _with_odd_names(inventory: Inventory) -> Inventory:
+    """As it is, and warned of the names in it. A snapshot has the warnings of its model already."""
+    from sizeforensics.formats import odd_names
+
+    found = () if inventory.format == "snapshot" else odd_names.warnings(inventory)
+    return replace(inventory, warnings=(*inventory.warnings, *found)) if found else inventory
 
 
 IN_A_ROW = (

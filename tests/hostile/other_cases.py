@@ -35,6 +35,7 @@ from tests.hostile.craft import (
     text,
     varint,
 )
+from tests.hostile.pickle_cases import LONG, STEERS
 
 Fill = Callable[[Path], None]
 
@@ -159,12 +160,22 @@ def recursive() -> bytes:
     return model(graph(onnx_tensor(), nodes=[node("F")]), more=field(25, function))
 
 
-def mutual() -> bytes:
-    def function(name: str, called: str) -> bytes:
+def calling(*pairs: tuple[str, str]) -> bytes:
+    """A model with functions, each of which calls another one."""
+    functions = b""
+    for name, called in pairs:
         body = field(7, field(1, "a") + field(2, "b") + field(4, called) + field(7, "own"))
-        return field(25, field(1, name) + field(4, "a") + field(5, "b") + body + field(10, "own"))
+        functions += field(25, field(1, name) + field(4, "a") + field(5, "b") + body + field(10, "own"))
+    return model(graph(onnx_tensor(), nodes=[node("F")]), more=functions)
 
-    return model(graph(onnx_tensor(), nodes=[node("F")]), more=function("F", "G") + function("G", "F"))
+
+def mutual() -> bytes:
+    return calling(("E", "F"), ("F", "G"), ("G", "F"), ("H", "G"))
+
+
+def chained() -> bytes:
+    last = field(25, field(1, "I") + field(4, "a") + field(5, "a") + field(10, "own"))
+    return calling(("F", "H"), ("G", "H"), ("H", "I")) + last
 
 
 def beside(folder: Path) -> str:
@@ -237,6 +248,16 @@ def endless_tar(path: Path) -> None:
     os.truncate(path, 1 << 40)
 
 
+_ODD_NAMES = {"ANSI": ("a\x1b[2Jb", STEERS), "a megabyte": ("n" * (1 << 20), LONG)}
+_NAMED: dict[str, Callable[[str], bytes]] = {
+    "ONNX": lambda name: model(graph(onnx_tensor(name=name))),
+    "a node of ONNX": lambda name: model(graph(onnx_tensor(), nodes=[node(name=name)])),
+    "safetensors": lambda name: safetensors({name: entry()}),
+    "TorchScript": lambda name: script(state((name, tensor()))),
+    "legacy": lambda name: legacy(state((name, tensor()))),
+}
+
+
 def truncated(whole: bytes) -> Callable[[], bytes]:
     return lambda: whole[: len(whole) * 2 // 3]
 
@@ -270,7 +291,9 @@ CASES = [
     Case("wire: packed and unpacked mixed", FLAG, lambda: model(graph(_TYPED)), "packed"),
     Case("nodes: three million of two bytes", ACCEPT,
          lambda: model(b"\x0a\0" * 3_000_000 + graph(onnx_tensor())), why="below the limit of nodes, in bounded memory"),
-    Case("something else: recursive functions", ACCEPT, recursive, why="functions are listed, never expanded"),
+    Case("something else: recursive functions", FLAG, recursive, "calls itself", "functions are listed, never expanded"),
+    Case("something else: functions that call each other", FLAG, mutual, "calls itself", "functions are listed, never expanded"),
+    Case("something else: functions that call others", ACCEPT, chained, why="exporters of torch write them"),
     *(Case(f"something else: {kind}", REFUSE, lambda content=content: content, says)  # type: ignore[misc]
       for kind, (content, says) in _ELSE.items()),
     Case("something else: a checkpoint called .onnx", ACCEPT, written("model.onnx", checkpoint()), files=True,
@@ -279,6 +302,8 @@ CASES = [
       for kind, content in _SAFE.items()),
     Case("TorchScript: code and debug pickles of harm", FLAG, lambda: script(WEIGHT), "never called",
          "source is text to this program; a debug pickle that calls something is no debug pickle"),
+    *(Case(f"names: {odd}, {kind}", FLAG, lambda build=build, name=name: build(name), says)  # type: ignore[misc]
+      for kind, build in _NAMED.items() for odd, (name, says) in _ODD_NAMES.items()),
     Case("input: FIFO", REFUSE, special(os.mkfifo), "FIFO", files=True),
     Case("input: directory", REFUSE, special(lambda path: path.mkdir()), "directory", files=True),
     Case("input: device", REFUSE, lambda _: "/dev/zero", "device", files=True),  # type: ignore[arg-type,misc]
@@ -298,7 +323,6 @@ CASES = [
     Case("tar: a base-256 size of 2^70", REFUSE,
          lambda: tar_member(b"storages", b"", b"\x80\0\0" + struct.pack(">Q", 1 << 63) + b"\0")),
     Case("found: a thousand groups in each other", REFUSE, lambda: model() + b"\x0b" * 1_000, "group"),
-    Case("found: functions that call each other", ACCEPT, mutual, why="functions are listed, never expanded"),
     Case("found: 20,000 properties", ACCEPT, lambda: model(more=b"".join(
         field(14, field(1, f"k{at}") + field(2, "v")) for at in range(20_000)))),
     Case("found: 1,500 files beside the model", ACCEPT, beside, why="more than a process may have open", files=True),

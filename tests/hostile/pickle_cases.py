@@ -92,15 +92,19 @@ TENSORS: dict[str, tuple[bytes, str]] = {
 }
 KEYS: dict[str, tuple[bytes, str, str]] = {
     "unhashable": (b"}" + b"]" + b"K\1s", FLAG, "key"),
-    "cyclic": (b"]q\5h\5a", ACCEPT, ""),
-    "cyclic dict": (b"}q\5" + text("me") + b"h\5s", ACCEPT, ""),
+    "cyclic": (b"]q\5h\5a", FLAG, "hold themselves"),
+    "cyclic dict": (b"}q\5" + text("me") + b"h\5s", FLAG, "hold themselves"),
+    "cyclic through several": (b"]q\5](h\5t\x85aa", FLAG, "hold themselves"),
+    "an object that refers to itself": (
+        b"ctorch.nn.modules.container\nModuleDict\n)\x81q\5}" + text("me") + b"h\5sb", ACCEPT, ""),
     "no text": (b"}" + b"(K\1K\2t" + b"K\1s", ACCEPT, ""),
 }
-NAMES: dict[str, tuple[bytes | str, str]] = {
-    "ANSI": ("a\x1b[2Jb", ACCEPT), "newline": ("a\nerror: b", ACCEPT), "not UTF-8": (b"a\xff\xfe", FLAG),
-    "surrogate": ("a\ud800b", FLAG), "a megabyte": ("n" * (1 << 20), ACCEPT),
-    "markup": ("<img src=x onerror=alert(1)>[a](javascript:b)`|@me #1", ACCEPT),
-    "formula": ("=cmd|'/c calc'!A0", ACCEPT), "bidi": ("\u202egpj", ACCEPT),
+STEERS, LONG = "control or invisible characters", "more than 4,096 characters"
+NAMES: dict[str, tuple[bytes | str, str, str]] = {
+    "ANSI": ("a\x1b[2Jb", FLAG, STEERS), "newline": ("a\nerror: b", FLAG, STEERS), "not UTF-8": (b"a\xff\xfe", FLAG, ""),
+    "surrogate": ("a\ud800b", FLAG, ""), "a megabyte": ("n" * (1 << 20), FLAG, LONG),
+    "markup": ("<img src=x onerror=alert(1)>[a](javascript:b)`|@me #1", ACCEPT, ""),
+    "formula": ("=cmd|'/c calc'!A0", ACCEPT, ""), "bidi": ("\u202egpj", FLAG, STEERS),
 }  # fmt: skip
 WRONG: dict[str, bytes] = {
     "no STOP": b"\x80\2}", "underflow": b"\x80\2s.", "unset memo": b"\x80\2h\7.", "empty": b"",
@@ -125,14 +129,17 @@ CASES = [
            "never called" if kind != "EXT1" else "extension code 1", files=True) for kind, value in ACTS.items()),
     Case("callables: a class of a module beside the file", ACCEPT, lambda folder: canary(folder, beside(CANARY + b"(t\x81}b")),
          why="classes of other packages are what whole modules consist of; nothing imports them", files=True),
-    Case("laughs: through the memo", ACCEPT, lambda: beside(laughs("memo")),
-         why="a reference costs what it is in the file; nothing is expanded"),
-    Case("laughs: by DUP", ACCEPT, lambda: beside(laughs("dup")),
-         why="a reference costs what it is in the file; nothing is expanded"),
-    Case("laughs: keys that are shared tuples", ACCEPT, lambda: beside(shared_keys()),
-         why="nothing is hashed that a file built"),
-    Case("laughs: 300,000 nested lists", ACCEPT,
-         lambda: beside(b"]" * 300_000 + b"a" * 299_999), why="nesting is a list in the reader, not recursion: a depth that memory holds is read"),
+    Case("laughs: through the memo", FLAG, lambda: beside(laughs("memo")), "written out",
+         "a reference costs what it is in the file; nothing is expanded"),
+    Case("laughs: by DUP", FLAG, lambda: beside(laughs("dup")), "written out",
+         "a reference costs what it is in the file; nothing is expanded"),
+    Case("laughs: keys that are shared tuples", FLAG, lambda: beside(shared_keys()), "never hashed",
+         "nothing is hashed that a file built"),
+    Case("laughs: one dict 10,000 times", ACCEPT, lambda: beside(
+        b"](" + mapping((text("a"), number(1))) + b"q\5" + b"h\5" * 10_000 + b"e"), why="configurations are shared so"),
+    Case("laughs: 300,000 nested lists", FLAG, lambda: beside(b"]" * 300_000 + b"a" * 299_999), "300,00",
+         "nesting is a list in the reader, not recursion: a depth that memory holds is read"),
+    Case("laughs: 900 nested lists", ACCEPT, lambda: beside(b"]" * 900 + b"a" * 899), why="Python can write and read it"),
     *(Case(f"streams: {kind}", REFUSE, lambda data=data: checkpoint(data)) for kind, data in WRONG.items()),  # type: ignore[misc]
     Case("streams: a second pickle behind the first", FLAG, lambda: checkpoint(WEIGHT + WEIGHT), "behind"),
     Case("memo: index 2^32 - 1", ACCEPT, lambda: beside(b"K\1r\xff\xff\xff\xff")),
@@ -144,8 +151,8 @@ CASES = [
     *(Case(f"keys: {kind}", outcome, lambda value=value: beside(value), says)  # type: ignore[misc]
       for kind, (value, outcome, says) in KEYS.items()),
     Case("keys: duplicate", FLAG, lambda: checkpoint(state(("w", tensor()), ("w", tensor()))), "more than once"),
-    *(Case(f"names: {kind}", outcome, lambda name=name: checkpoint(state((name, tensor()))))  # type: ignore[misc]
-      for kind, (name, outcome) in NAMES.items()),
+    *(Case(f"names: {kind}", outcome, lambda name=name: checkpoint(state((name, tensor()))), says)  # type: ignore[misc]
+      for kind, (name, outcome, says) in NAMES.items()),
     Case("size: 20 million opcodes", REFUSE, lambda: beside(opcodes(20_000_000)), "pickle opcodes",
          "two and a half times the limit; no checkpoint needs them"),
     Case("size: 5 million memo entries", REFUSE, lambda: beside(memos(5_000_001), 4), "pickle memo"),

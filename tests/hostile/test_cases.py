@@ -31,7 +31,7 @@ ROWS = {
     },
     "other": {
         "external location", "external numbers", "external place", "dimensions", "subgraphs", "wire",
-        "nodes", "something else", "safetensors", "TorchScript", "input", "truncated", "tar", "index",
+        "names", "nodes", "something else", "safetensors", "TorchScript", "input", "truncated", "tar", "index",
     },
 }  # fmt: skip
 """The rows of the threat model; a case begins with the one it belongs to, or with ``found``."""

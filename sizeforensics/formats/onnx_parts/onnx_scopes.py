@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import numpy.typing as npt
 
@@ -83,6 +85,28 @@ class Scopes:
             if op not in known and (op.startswith(_PACKAGE) or _within(op, packages)):
                 messages.notes.add("functions are called that the model does not hold",
                                    f"function {op!r} is called, but the model does not hold it")  # fmt: skip
+        self._note_recursive()
+
+    def _note_recursive(self) -> None:
+        """Warn of a function that calls itself: written out it would never end.
+
+        Of functions of one name, which differ by their overload, nobody knows here which is called.
+        """
+        messages, nodes = self.messages, self.nodes
+        graphs = [graph for graph, parent in enumerate(messages.parents) if parent < 0 and graph]
+        titles = [name if domain in _ONNX else f"{domain}.{name}" for domain, name in messages.functions]
+        once = Counter(titles)
+        function_of = {title: at for at, title in enumerate(titles) if once[title] == 1}
+        if not function_of:
+            return
+        callees = np.array([function_of.get(op, -1) for op in nodes.op_names], dtype=np.int64)[nodes.ops]
+        callers = np.searchsorted(graphs, _roots(messages.parents)[nodes.scopes])
+        inside = (callees >= 0) & np.isin(_roots(messages.parents)[nodes.scopes], graphs)
+        calls = np.unique(np.stack([callers[inside], callees[inside]], axis=1), axis=0).tolist()
+        recursive = _on_a_cycle(len(titles), calls)
+        if recursive is not None:
+            messages.notes.add("functions call themselves", f"function {titles[recursive]!r} calls itself, "
+                               "directly or through others (listed, never expanded)")  # fmt: skip
 
     def _pairs(self, named: list[tuple[int, str]]) -> Integers:
         """(graph, name) as values; a name that nothing else mentions gets a number of its own."""
@@ -121,6 +145,28 @@ class Scopes:
             return []
         names = list(self._numbers)
         return [names[number] for number in np.unique(around[:, 1]).tolist()]
+
+
+def _on_a_cycle(count: int, edges: list[list[int]]) -> int | None:
+    """One of ``count`` things from which ``edges`` lead back to itself; None without any."""
+    towards: list[list[int]] = [[] for _ in range(count)]
+    onwards = [0] * count
+    for start, end in edges:
+        towards[end].append(start)
+        onwards[start] += 1
+    ends = [at for at, left in enumerate(onwards) if not left]
+    for end in ends:
+        for start in towards[end]:
+            onwards[start] -= 1
+            if not onwards[start]:
+                ends.append(start)
+    # Whatever is left leads to something that is left, and so sooner or later in a circle.
+    leads = {start: end for start, end in edges if onwards[start] and onwards[end]}
+    at, seen = next(iter(leads), None), set[int]()
+    while at is not None and at not in seen:
+        seen.add(at)
+        at = leads[at]
+    return at
 
 
 def _called(nodes: Nodes, chosen: npt.NDArray[np.bool_]) -> list[str]:

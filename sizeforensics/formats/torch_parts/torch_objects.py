@@ -19,7 +19,7 @@ from sizeforensics.formats.encodings.pickle_values import (
     PersistentId,
     Pickle,
 )
-from sizeforensics.formats.torch_parts import pickle_globals
+from sizeforensics.formats.torch_parts import pickle_globals, torch_sharing
 from sizeforensics.formats.torch_parts.numpy_functions import ARRAY_FUNCTIONS
 from sizeforensics.formats.torch_parts.torch_containers import (
     PLAIN,
@@ -45,6 +45,7 @@ from sizeforensics.formats.torch_parts.torch_rebuild import (
     Rebuilder,
     storage_view,
 )
+from sizeforensics.formats.torch_parts.torch_sharing import CONTAINERS
 from sizeforensics.formats.torch_parts.torch_values import (
     ARRAYS,
     DESCRIPTIONS,
@@ -113,6 +114,9 @@ class _Walk:
         self.modules: list[PickledModule] = []
         self.oddities = Oddities()
         self.seen: set[int] = set()
+        self.again: dict[int, Any] = {}
+        """Containers that are reached more than once, by identity."""
+        self.deepest = 0
         self.payloads: set[int] = set()
         self.top_level: dict[str, tuple[int, int]] = {}
         self.aliases = 0
@@ -128,6 +132,7 @@ class _Walk:
             expanded = self.expand(*task)
             if expanded is not None:
                 tasks.append(expanded)
+                self.deepest = max(self.deepest, len(tasks))
         framing = self.claims.owner(FRAMING, FRAMING)
         for start, end in self.pickle.framing:
             self.claims.claim(start, end, PICKLE, framing)
@@ -161,7 +166,11 @@ class _Walk:
     def first(self, value: Any) -> bool:
         before = len(self.seen)
         self.seen.add(id(value))
-        return len(self.seen) > before
+        if len(self.seen) > before:
+            return True
+        if type(value) in CONTAINERS:
+            self.again[id(value)] = value
+        return False
 
     def items(self, values: Sequence[Any], place: _Place) -> Iterator[_Task]:
         """The items of a list, tuple or set."""
@@ -409,7 +418,8 @@ class _Walk:
         listed = [pickle_globals.shown(path) for path in found[:MOST_ODDITIES]]
         unseen = self.oddities.unseen + len(found) - len(listed)
         rest = [f"pickle has {unseen:,} more oddities that are not listed"] if unseen else []
-        return [*pickle.oddities, *listed, *self.oddities.listed, *rest]
+        shape = torch_sharing.oddities(self.again.values(), self.deepest)
+        return [*pickle.oddities, *shape, *listed, *self.oddities.listed, *rest]
 
     def storages(self) -> list[StorageRef]:
         """Every storage the pickle names, by key, the first description of each."""
