@@ -198,7 +198,7 @@ def test_init_writes_budgets_that_are_kept_today(project, capsys):
     ]  # fmt: skip
     assert cli.run(["check"]) == 0
     text = Path("sizeforensics.toml").read_text(encoding="utf-8")
-    assert "# duplicate = 0  # 65,576 B today: further copies of one tensor" in text
+    assert "# duplicate = 0  # 65,701 B today: further copies of one tensor" in text
     assert 'max_bytes = "184 kB"  # 175,087 B today' in text
 
 
