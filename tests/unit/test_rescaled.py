@@ -112,6 +112,18 @@ def test_no_norm_with_other_factors_is_a_witness(tmp_path: Path, quantise: bool)
     assert not [pair for pair in found if "was divided by" in pair.how]
 
 
+@pytest.mark.parametrize("zeros", [WIDTH, WIDTH - 1, 1])
+def test_zeros_say_no_factor(tmp_path: Path, zeros: int) -> None:
+    block = Block(3)
+    with torch.no_grad():
+        block.norm.weight[:zeros] = 0
+        block.norm.bias.zero_()
+    before = state(block, tmp_path / "before.pt")
+    after = state(block.rescale(), tmp_path / "after.pt")
+    proved = {name for name, _, evidence in proofs(before, after) if evidence == "proved"}
+    assert not [name for name in proved if name.endswith("weight") and name != "norm.weight"]
+
+
 def test_a_step_of_training_is_no_factor(tmp_path: Path) -> None:
     block = Block(3)
     before = state(block, tmp_path / "before.pt")

@@ -16,7 +16,10 @@ import sizeforensics
 from sizeforensics import formats
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching import match
-from sizeforensics.matching.quantization.scale_bounds import groupings
+from sizeforensics.matching.arrays import ROUNDOFF
+from sizeforensics.matching.quantization import scale_bounds
+from sizeforensics.matching.quantization.scale_bounds import Grouped, fit, groupings
+from sizeforensics.matching.quantization.spreads import span_of
 from tests.builders import diff, tensor_causes
 from tests.renaming import changed_by_renaming
 
@@ -264,6 +267,18 @@ def test_other_weights_are_not_in_these_words(
     for value in (other, changed):
         matches = match(saved(tmp_path / "before.safetensors", {"w": value}), after).matches
         assert not [found for found in matches if found.evidence == "proved"]
+
+
+def test_values_in_another_order_need_no_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of unrelated tensors are told apart by this alone."""
+    def bounds(*_: object) -> None:
+        pytest.fail("bounds were computed")
+
+    monkeypatch.setattr(scale_bounds, "_scales", bounds)
+    generator = np.random.default_rng(0)
+    codes, values = generator.integers(0, 16, (4, 64)), generator.standard_normal((4, 64))
+    for roundoff in (0.0, ROUNDOFF["float16"], ROUNDOFF["bfloat16"]):
+        assert fit(Grouped("", codes, values), span_of(codes, "uint4"), None, roundoff) is None
 
 
 def test_a_long_row_is_not_filled_up_to_squares() -> None:

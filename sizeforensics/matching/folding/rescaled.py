@@ -3,7 +3,8 @@
 Quantisers make inputs or weights of a layer easier to round so: SmoothQuant (Xiao et al. 2023, equation
 3) and AWQ (Lin et al. 2024, section 3.2) multiply the input channels of a weight and divide the norm in
 front, which leaves the network as it is. A weight alone could be scaled by anything; here a vector has
-to be there on both sides whose quotient is the factor of every channel.
+to be there on both sides whose quotient is the factor of every channel; a zero is anything times zero
+and says no factor.
 
 Tolerance: that of the weight's factors, and ``PLAIN_ROUNDINGS`` units of roundoff of each vector's type.
 """
@@ -37,7 +38,8 @@ def match_rescaled(pairing: Pairing) -> None:
         for likely in scaled_codes(vectors, side, widths, settled, floats=True):
             scaled = likely.scaled
             witnesses = list(divided.by(scaled)) if _differ(scaled) else []
-            if not witnesses:
+            witnesses.sort(key=lambda found: not _tells(scaled, found[1]))
+            if not witnesses or not _tells(scaled, witnesses[0][1]):
                 continue
             known = likely.under(_quotient(scaled, *witnesses[0][1:]))
             if known is None:
@@ -61,6 +63,11 @@ def _differ(scaled: Scaled) -> bool:
     roundoff = max(ROUNDOFF.get(name, 0.0) for name in names)
     away = np.abs(scaled.factors - 1) > np.maximum(scaled.slack, FAR * roundoff)
     return bool(2 * np.count_nonzero(away) > len(away))
+
+
+def _tells(scaled: Scaled, vector: Vector) -> bool:
+    """Whether a vector says every factor: of zeros any number is the quotient."""
+    return bool(np.all((vector != 0) | ~np.isfinite(scaled.slack)))
 
 
 def _quotient(scaled: Scaled, vector: Vector, divided: Vector) -> Vector:
@@ -114,7 +121,9 @@ class _Divided:
 
 
 def _fits(scaled: Scaled, pair: _Pair, value: Vector, divided: Vector) -> bool:
-    """Whether the factors are the quotient of two vectors in every channel."""
+    """Whether the factors are the quotient of two vectors in every channel, of which most are no zeros."""
+    if 2 * np.count_nonzero(value) < len(value):
+        return False
     roundings = PLAIN_ROUNDINGS * sum(ROUNDOFF[unit.tensor.dtype.name] for unit in pair)
     off = np.abs(divided * scaled.factors - value)
     with np.errstate(all="ignore"):

@@ -35,6 +35,9 @@ LEAST = 16
 FEW_GROUPS, FEW = 4, 4096
 """Groups, and elements of each, that are looked at before all are."""
 
+FEWER = 32
+"""Elements of the first group of which each is compared with each, before bounds are computed."""
+
 
 class Sharing(NamedTuple):
     """Which elements share a scale: blocks of so many along each axis."""
@@ -96,6 +99,8 @@ def fit(grouped: Grouped, span: Span, zero: Array | None = None, roundoff: float
     _, q, w = grouped
     if zero is not None and zero.size not in {1, len(q)}:
         return None
+    if not _in_order(q[0, :FEWER].astype(np.float64), w[0, :FEWER], span, roundoff):
+        return None
     if zero is None and DTYPES[span.type_name].kind == "float":
         zero = np.zeros(1)
     known = None if zero is None else np.broadcast_to(zero.reshape(-1), len(q))
@@ -106,6 +111,15 @@ def fit(grouped: Grouped, span: Span, zero: Array | None = None, roundoff: float
         if not found.exists.all():
             return None
     return found
+
+
+def _in_order(codes: Array, values: Array, span: Span, roundoff: float) -> bool:
+    """Whether codes and values rise together, as they do under every scale and zero point."""
+    low, high = allowed(codes, np.ones(1), np.zeros(1), span, 0.0)
+    # What rounding adds to a bound, wherever between the codes the zero point is.
+    around = 3 * roundoff * (np.abs(codes).max() + np.ptp(codes) + 1) + SLACK * np.abs(codes).max()
+    below = high[:, None] + around < low - around
+    return not np.any(below & (values[:, None] > values))
 
 
 def difference_under(grouped: Grouped, scale: Vector, zero: Vector, span: Span) -> tuple[float, int]:
