@@ -68,6 +68,7 @@ def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     scopes = Scopes(messages, nodes)
     scopes.assign_uses()
     scopes.note_missing()
+    scopes.note_repeated()
 
     shelf = Shelf(source, messages.owners, notes, limits)
     declared = messages.tensors

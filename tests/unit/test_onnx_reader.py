@@ -128,6 +128,20 @@ def test_what_a_graph_names_and_nothing_defines_is_a_warning() -> None:
     assert read(whole).warnings == ()
 
 
+def test_initializers_of_one_graph_that_share_a_name_are_a_warning() -> None:
+    inner = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["z"])], "inner", [],
+        [helper.make_tensor_value_info("z", FLOAT, None)], [array("w", 2)],
+    )  # fmt: skip
+    whole = model([helper.make_node("If", ["w"], ["y"], "branch", then_branch=inner, else_branch=inner)])
+    whole.graph.initializer.append(array("w", 1))
+    assert read(whole).warnings == ()  # each graph has names of its own
+    whole.graph.initializer.append(array("w", 3))
+    assert read(whole).warnings == (
+        "m.onnx: 2 initializers are called 'w': a runtime reads one of them, or refuses the model",
+    )
+
+
 def test_a_model_cut_off_behind_an_operator_set_misses_what_it_calls() -> None:
     whole = model([
         helper.make_node("Relu", ["x"], ["a"]),

@@ -69,6 +69,16 @@ class Scopes:
                 messages.notes.add(kind, f"value {name!r} is {what}, but nothing defines it")
         self._note_operators()
 
+    def note_repeated(self) -> None:
+        """Warn of initializers of one graph that share a name: no more than one of them is read."""
+        messages = self.messages
+        initializers = [tensor for tensor in messages.tensors if tensor.use not in {"constant", "sparse-index"}]
+        counts = Counter((tensor.graph, tensor.name) for tensor in initializers)
+        for (_, name), count in sorted(counts.items()):
+            if count > 1:
+                messages.notes.add("initializers of one graph share a name",
+                                   f"{count} initializers are called {name!r}: a runtime reads one of them, or refuses the model")  # fmt: skip
+
     def _note_operators(self) -> None:
         """Warn of operators whose domain is not imported, or whose function is not there."""
         messages, nodes = self.messages, self.nodes
