@@ -41,6 +41,9 @@ FINDINGS = (
 )
 """Causes of which there can be waste in one artifact."""
 
+DESCRIPTIONS = "tensor descriptions"
+"""Subject of the opcodes of a pickle that describe tensors, without which nobody can load them."""
+
 
 @dataclass(frozen=True, slots=True)
 class File:

@@ -17,8 +17,8 @@ from sizeforensics.formats.encodings.tar_archive import Member, TarArchive
 from sizeforensics.formats.torch_parts.checkpoint_roles import assign_uses
 from sizeforensics.formats.torch_parts.torch_rebuild import check, storage_dtype
 from sizeforensics.formats.torch_parts.torch_stream import TRAILING, Stream, scalar
-from sizeforensics.formats.torch_parts.torch_values import DESCRIPTIONS, PickledTensor, StorageRef
-from sizeforensics.inventory import Inventory
+from sizeforensics.formats.torch_parts.torch_values import PickledTensor, StorageRef
+from sizeforensics.inventory import DESCRIPTIONS, Inventory
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.source import Source
 from sizeforensics.spans import PICKLE, UNCLAIMED

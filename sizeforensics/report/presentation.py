@@ -9,7 +9,7 @@ from sizeforensics.attribution import unread_tensors
 from sizeforensics.causes import remedy
 from sizeforensics.errors import LawBroken
 from sizeforensics.escape import one_line
-from sizeforensics.inventory import Inventory
+from sizeforensics.inventory import DESCRIPTIONS, Inventory
 from sizeforensics.ledger import EVIDENCE, Ledger, Place, Row
 from sizeforensics.report import words
 from sizeforensics.report.headline import headline
@@ -39,7 +39,7 @@ def diff_report(before: Inventory, after: Inventory, ledger: Ledger) -> DiffRepo
         evidence=_evidence(ledger.rows),
         tensor_evidence=_evidence(row for row in ledger.rows if _places(row)),
         gross_bytes=sum(abs(cause.delta_bytes) for cause in causes),
-        fixes=_fixes(causes, before, after),
+        fixes=_fixes(causes, ledger.rows, before, after),
         warnings=(*warnings_of(before), *warnings_of(after)),
     )
 
@@ -157,11 +157,15 @@ def _place_order(place: Place | None) -> tuple[int, int]:
 
 
 def _fixes(
-    causes: Sequence[CauseRow], before: Inventory, after: Inventory
+    causes: Sequence[CauseRow], rows: Iterable[Row], before: Inventory, after: Inventory
 ) -> tuple[Fix, ...]:
     """Advice for what the second artifact has more of; a hundredth of it is worth a line."""
     unread = before.excerpts is not None or after.excerpts is not None
-    known = [(entry, words.advice(entry.cause, entry.label), _saved(entry, unread)) for entry in causes]
+    needed = _needed(rows, after)
+    known = [
+        (entry, words.advice(entry.cause, entry.label), _saved(entry, unread) - needed.get(entry.cause, 0))
+        for entry in causes
+    ]
     useful = [
         (entry, advice, saves)
         for entry, advice, saves in known
@@ -178,6 +182,17 @@ def _fixes(
             tuple(f"{action}: {why}" for action, why in reasons if why),
         ))  # fmt: skip
     return tuple(fixes)
+
+
+def _needed(rows: Iterable[Row], after: Inventory) -> dict[str, int]:
+    """By cause, bytes that were added and that the fix leaves: a state dict describes its tensors too,
+    and TorchScript loads no state dict in place of its pickles."""
+    pickled = [
+        row.delta_bytes
+        for row in rows
+        if row.cause == "pickle" and (row.subject == DESCRIPTIONS or after.format == "torchscript")
+    ]
+    return {"pickle": max(sum(pickled), 0)}
 
 
 def _saved(entry: CauseRow, unread: bool) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sizeforensics.causes import CAUSES
@@ -213,6 +215,17 @@ def test_fixes_are_for_what_grew_and_matters():
     ]  # fmt: skip
     assert report.fixes[0].action == "keep float16 storage"
     assert report.fixes[0].saving == "saves 14,451,770 B (49.2 %)"
+
+
+@pytest.mark.parametrize("after_format, saved", [("pytorch-zip", [400]), ("torchscript", [])])
+def test_what_describes_tensors_is_no_history(after_format, saved):
+    rows = [
+        row("pickle", 0, 600, subject="tensor descriptions"), row("pickle", 100, 500, subject="opt.log"),
+        row("graph", 0, 900),
+    ]
+    before, after, ledger = samples.case(rows)
+    report = diff_report(before, replace(after, format=after_format), ledger)
+    assert [fix.saves_bytes for fix in report.fixes if fix.cause == "pickle"] == saved
 
 
 @pytest.mark.parametrize("part, whole, expected", [

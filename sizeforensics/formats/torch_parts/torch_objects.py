@@ -48,7 +48,6 @@ from sizeforensics.formats.torch_parts.torch_rebuild import (
 from sizeforensics.formats.torch_parts.torch_sharing import CONTAINERS
 from sizeforensics.formats.torch_parts.torch_values import (
     ARRAYS,
-    DESCRIPTIONS,
     FRAMING,
     KEYS,
     STORAGES,
@@ -58,6 +57,7 @@ from sizeforensics.formats.torch_parts.torch_values import (
     PickledTensor,
     StorageRef,
 )
+from sizeforensics.inventory import DESCRIPTIONS
 from sizeforensics.limits import DEFAULT_LIMITS, Limits
 from sizeforensics.spans import NAMES, PICKLE, TENSOR_DATA
 

@@ -12,12 +12,11 @@ from sizeforensics.dtypes import DType
 from sizeforensics.spans import Integers
 
 FRAMING = "pickle framing"
-DESCRIPTIONS = "tensor descriptions"
 KEYS = "state-dict keys"
 ARRAYS = "numpy arrays"
 STORAGES = "tensors"
-"""Subjects that are not paths: of PROTO, FRAME and STOP; of the opcodes that describe tensors; of
-the keys tensors are stored under; of the elements of numpy arrays and of torch's storages."""
+"""Subjects that are not paths: of PROTO, FRAME and STOP; of the keys tensors are stored under; of the
+elements of numpy arrays and of torch's storages."""
 
 
 class StorageRef(NamedTuple):
