@@ -10,6 +10,7 @@
     │       ├── Truncated                the file ends (or shrank) before what it declares
     │       ├── Corrupt                  the bytes contradict each other or the specification
     │       ├── Unsupported              a legal feature this package does not read
+    │       │   └── Outdated                 a snapshot of an earlier version
     │       └── LimitExceeded            a guard against hostile input; names the limit
     └── LawBroken                exit 3   an accounting law failed: a bug of ours, never the input's
 """
@@ -70,6 +71,10 @@ class Corrupt(FormatError):
 
 class Unsupported(FormatError):
     """A legal feature of the format that this package does not read."""
+
+
+class Outdated(Unsupported):
+    """A snapshot of an earlier version, which has to be taken anew from its model."""
 
 
 class LimitExceeded(FormatError):

@@ -11,7 +11,7 @@ import click
 
 from sizeforensics import terminal
 from sizeforensics.cli import options, output
-from sizeforensics.errors import InputError, SourceError, Unrecognized
+from sizeforensics.errors import InputError, Outdated, SourceError, Unrecognized
 from sizeforensics.escape import one_line
 from sizeforensics.limits import Limits
 from sizeforensics.units import counted
@@ -71,8 +71,8 @@ def check(
     sizeforensics.toml. NAME checks one of them, FILE those that are about this file. One line for
     each budget and file: the verdict, the value, the limit, and the causes with most bytes.
 
-    --update prints these verdicts, then replaces the baselines; the exit code is that of the limits
-    that are broken all the same.
+    --update prints these verdicts, then replaces the baselines, those of an earlier version too; the
+    exit code is that of the limits that are broken all the same.
     """
     from sizeforensics.budget.config import find, load
     from sizeforensics.budget.selection import select
@@ -85,7 +85,7 @@ def check(
     if form != "json":
         output.warn([text for verdict in verdicts for text in verdict.warnings])
     if update:
-        baselines = _baselines(tasks, verdicts)
+        baselines = _baselines(tasks, verdicts, limits, links)
         _check_baselines(baselines, limits)
         _write_baselines(baselines, limits, links)
         verdicts = [_judged(task, limits, links) for task in tasks]
@@ -128,10 +128,10 @@ def _measured(task: Task, limits: Limits, links: str | None) -> Verdict:
 
 
 def _baselines(
-    tasks: Sequence[Task | Verdict], verdicts: Sequence[Verdict]
+    tasks: Sequence[Task | Verdict], verdicts: Sequence[Verdict], limits: Limits, links: str | None
 ) -> dict[str, str]:
     """Each baseline to write anew, and the model that it is one of; what could not be read is left
-    as it is. Raises InputError where no budget has one."""
+    as it is, but for snapshots of an earlier version. Raises InputError where no budget has one."""
     from sizeforensics.budget import Verdict
 
     found = {
@@ -141,7 +141,33 @@ def _baselines(
     }
     if not found:
         raise InputError("--update: expected a budget with a baseline")
-    return {baseline: path for baseline, (path, status) in found.items() if status != "error"}
+    return {
+        baseline: path for baseline, (path, status) in found.items()
+        if status != "error" or (_is_outdated(baseline, limits) and _can_be_read(path, limits, links))
+    }  # fmt: skip
+
+
+def _is_outdated(path: str, limits: Limits) -> bool:
+    """Whether this is a snapshot of an earlier version, which nothing but taking it anew helps."""
+    from sizeforensics import api
+
+    try:
+        api.read(path, limits)
+    except Outdated:
+        return True
+    except InputError:
+        pass
+    return False
+
+
+def _can_be_read(path: str, limits: Limits, links: str | None) -> bool:
+    from sizeforensics import api
+
+    try:
+        api.read(path, limits, links)
+    except InputError:
+        return False
+    return True
 
 
 def _check_baselines(baselines: Iterable[str], limits: Limits) -> None:
@@ -155,7 +181,9 @@ def _check_baselines(baselines: Iterable[str], limits: Limits) -> None:
         except OSError as error:
             raise InputError(f"{one_line(path)}: cannot write: {error.strerror or error}") from None
         snapshots.check(path, force=True)
-        if _exists(path) and api.read(path, limits).format != "snapshot":
+        if not _exists(path) or _is_outdated(path, limits):
+            continue
+        if api.read(path, limits).format != "snapshot":
             raise InputError(f"{one_line(path)}: expected a snapshot to replace, got a model")
 
 

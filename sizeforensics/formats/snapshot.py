@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sizeforensics.bags import BAG_BYTES
 from sizeforensics.dtypes import DTYPES, DType, numpy_dtype
-from sizeforensics.errors import Corrupt, LimitExceeded, Unsupported
+from sizeforensics.errors import Corrupt, LimitExceeded, Outdated, Unsupported
 from sizeforensics.excerpts import (
     CASTS,
     FEW,
@@ -65,15 +65,20 @@ def looks_like(head: bytes) -> bool:
 def read(source: Source, limits: Limits = DEFAULT_LIMITS) -> Inventory:
     """The inventory that a snapshot holds.
 
-    Raises Corrupt where it is no JSON, contradicts its schema or does not add up, Unsupported for
-    another version, LimitExceeded beyond ``json_bytes`` once unpacked.
+    Raises Corrupt where it is no JSON, contradicts its schema or does not add up, Outdated for an
+    earlier version, Unsupported for a later one, LimitExceeded beyond ``json_bytes`` once unpacked.
     """
     text = unpacked(source, limits)
     version = _BEGINNING.match(text.read(0, min(_LOOK, text.size)))
     if version is None or version[1] != _VERSION.encode():
         got = "another one" if version is None else version[1].decode()
-        raise Unsupported(source.path, 0, f"a snapshot of version {_VERSION}", f"version {got}: take it anew from the model")
+        kind = Outdated if _is_earlier(got) else Unsupported
+        raise kind(source.path, 0, f"a snapshot of version {_VERSION}", f"version {got}: take it anew from the model")
     return _Reader(source, bounded_json.loads(text, 0, text.size, limits), limits).inventory()
+
+
+def _is_earlier(version: str) -> bool:
+    return len(version) <= len(_VERSION) and version < _VERSION
 
 
 class _Reader:

@@ -65,6 +65,7 @@ def _tiers(groups: list[content.Group], *, sampled: bool) -> Iterator[Callable[[
         yield detours.match_detours
         yield masks.match_sampled
         yield folds.match_folded
+        yield rescaled.match_rescaled
         yield copies
         yield sampled_scales.match_sampled
         yield broadcasts.match_cores

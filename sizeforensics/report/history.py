@@ -41,13 +41,15 @@ class History(NamedTuple):
     versions: tuple[Version, ...]
     roles: tuple[str, ...]
     warnings: tuple[str, ...] = ()
-    """Of all versions, each once."""
+    """Of all versions, each once, and of those that were left out."""
 
 
 def history(
-    names: Sequence[str], reports: Sequence[InspectReport], steps: Sequence[DiffReport]
+    names: Sequence[str], reports: Sequence[InspectReport], steps: Sequence[DiffReport],
+    left_out: Sequence[str] = (),
 ) -> History:
-    """``steps`` lead from each of ``reports`` to the next one; ``names`` say which version it is."""
+    """``steps`` lead from each of ``reports`` to the next one; ``names`` say which version it is,
+    ``left_out`` why others are not among them."""
     versions = []
     for name, report, step in zip(names, reports, (None, *steps), strict=True):
         changed = [] if step is None else [cause for cause in step.causes if cause.delta_bytes]
@@ -58,7 +60,7 @@ def history(
             tuple((cause.title, cause.delta_bytes) for cause in changed),
         ))  # fmt: skip
     held = {role for version in versions for role, nbytes in version.roles.items() if nbytes}
-    warnings = dict.fromkeys(text for report in reports for text in report.warnings)
+    warnings = dict.fromkeys([*left_out, *(text for report in reports for text in report.warnings)])
     return History(
         _headline(versions), tuple(versions), tuple(role for role in ROLES if role in held),
         tuple(warnings),

@@ -60,7 +60,7 @@ def test_snapshots_give_the_ledger_of_the_files(built: tuple[Recipe, Planted]) -
 
 
 KNOWN_BY_NAME = {
-    "pruning-mask (sparse)", "weight-norm", "orthogonal", "adapter-merged", "smoothed-channels",
+    "pruning-mask (sparse)", "weight-norm", "orthogonal", "adapter-merged",
 }  # fmt: skip
 """Recipes of which a snapshot tells what was computed from what by names alone."""
 

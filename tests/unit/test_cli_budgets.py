@@ -160,6 +160,34 @@ def test_an_update_leaves_alone_what_could_not_be_read(project, capsys):
     assert cli.run(["check", "compared"]) == 0
 
 
+def test_an_update_replaces_snapshots_of_an_earlier_version(project, capsys):
+    """They are verdicts first; one of a later version, or of a model that cannot be read, stays."""
+    configure(
+        "".join(
+            f'[budgets.{name}]\npath = "dist/{name}.onnx"\nmax_growth = 0\nbaseline = "sizes/{name}.json"\n'
+            for name in ("old", "new", "cut")
+        )
+    )
+    Path("sizes").mkdir(exist_ok=True)
+    for name in ("old", "new", "cut"):
+        shutil.copy(MODELS / "tied-legacy.onnx", f"dist/{name}.onnx")
+        assert cli.run(["snapshot", f"dist/{name}.onnx", "-o", f"sizes/{name}.json"]) == 0
+        kept = Path(f"sizes/{name}.json")
+        version = "3" if name == "new" else "1"
+        kept.write_text(kept.read_text().replace("snapshot/2", f"snapshot/{version}"))
+    Path("dist/cut.onnx").write_bytes((MODELS / "tied-legacy.onnx").read_bytes()[:5000])
+    capsys.readouterr()
+    assert cli.run(["check", "old"]) == 2
+    assert "sizes/old.json: at 0x0: expected a snapshot of version 2, got version 1" in capsys.readouterr().out
+    assert cli.run(["check", "--update"]) == 2
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:4]] == ["ERROR"] * 3
+    assert cli.run(["check", "old"]) == 0
+    texts = {path.stem: path.read_text() for path in Path("sizes").iterdir()}
+    assert {name: text.partition("snapshot/")[2][0] for name, text in texts.items()} == {
+        "old": "2", "new": "3", "cut": "1",
+    }  # fmt: skip
+
+
 def test_bytes_that_were_not_there_to_be_counted_are_warned_of(project, capsys):
     shutil.copy(MODELS / "yolov5-micro-dynamo.onnx", "dist")
     configure('[budgets.a]\npath = "dist/yolov5-micro-dynamo.onnx"\nunexplained = 0\n')
@@ -198,7 +226,8 @@ def test_init_writes_budgets_that_are_kept_today(project, capsys):
     ]  # fmt: skip
     assert cli.run(["check"]) == 0
     text = Path("sizeforensics.toml").read_text(encoding="utf-8")
-    assert "# duplicate = 0  # 65,701 B today: further copies of one tensor" in text
+    waste = {one.finding: one.bytes for one in sizeforensics.inspect("dist/tied-legacy.onnx").findings}
+    assert f"# duplicate = 0  # {waste['duplicate']:,} B today: further copies of one tensor" in text
     assert 'max_bytes = "184 kB"  # 175,087 B today' in text
 
 

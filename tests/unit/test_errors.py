@@ -15,6 +15,7 @@ RAISED = [
     errors.Truncated(HOSTILE, 7, HOSTILE, HOSTILE),
     errors.Corrupt(HOSTILE, 7, HOSTILE, HOSTILE),
     errors.Unsupported(HOSTILE, 7, HOSTILE, HOSTILE),
+    errors.Outdated(HOSTILE, 7, HOSTILE, HOSTILE),
     errors.LimitExceeded(HOSTILE, 7, "pickle_memo", 10, HOSTILE),
 ]
 
@@ -57,6 +58,7 @@ def test_limit_error_names_the_limit_to_raise():
         ("Truncated", "FormatError"),
         ("Corrupt", "FormatError"),
         ("Unsupported", "FormatError"),
+        ("Outdated", "Unsupported"),
         ("LimitExceeded", "FormatError"),
         ("InputError", "SizeforensicsError"),
         ("LawBroken", "SizeforensicsError"),

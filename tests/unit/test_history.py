@@ -125,6 +125,42 @@ def test_the_versions_that_git_has_kept(tmp_path: Path, capsys: pytest.CaptureFi
     assert [version["bytes"] for version in versions] == [Path(path).stat().st_size for path in VERSIONS[1:]]
 
 
+def outdated(snapshot: Path) -> bytes:
+    """A snapshot as an earlier release wrote it, as far as its first key tells."""
+    return snapshot.read_bytes().replace(b"sizeforensics.snapshot/2", b"sizeforensics.snapshot/1")
+
+
+def test_versions_that_cannot_be_read_are_left_out_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    git(tmp_path, "init")
+    new = [tmp_path / f"{number}.json" for number in (1, 2)]
+    for source, target in zip(VERSIONS[1:], new, strict=True):
+        assert run(["snapshot", source, "-o", str(target)]) == 0
+    (tmp_path / "0.json").write_bytes(outdated(new[0]))
+    kept = Path("model.json")
+    for content in (outdated(new[0]), new[0].read_bytes(), b"<<<<<<< conflict", new[1].read_bytes()):
+        kept.write_bytes(content)
+        git(tmp_path, "add", "model.json")
+        git(tmp_path, "commit", "-m", "a version")
+    sizes = [Path(path).stat().st_size for path in VERSIONS[1:]]
+    capsys.readouterr()
+    of_files, of_git = document(capsys, "0.json", "1.json", "2.json"), document(capsys, "--git", "model.json")
+    for found, lost in ((of_files, 1), (of_git, 2)):
+        assert [version["bytes"] for version in found["versions"]] == sizes
+        assert found["versions"][1]["delta_bytes"] == sizes[1] - sizes[0]
+        assert len(found["warnings"]) == lost
+        assert "version 1: take it anew from the model" in found["warnings"][0]
+    for form in ("table", "markdown", "csv"):
+        assert run(["history", "--git", "model.json", "--format", form]) == 0
+        assert capsys.readouterr().err.count("warning: model.json@") == 2
+    assert run(["history", "0.json"]) == 2
+    assert capsys.readouterr().err.startswith("error: 0.json: at 0x0: expected a snapshot of version 2")
+    Path("broken.json").write_bytes(b"<<<<<<< conflict")
+    assert run(["history", "broken.json", "1.json"]) == 2
+
+
 def test_a_repository_from_a_stranger_starts_no_program(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

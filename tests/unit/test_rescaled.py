@@ -8,11 +8,12 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from sizeforensics import formats
+from sizeforensics import api, formats
 from sizeforensics.inventory import Inventory
 from sizeforensics.matching import match
 from sizeforensics.source import MemorySource
-from tests.renaming import changed_by_renaming
+from tests.ledgers import ledger
+from tests.renaming import changed_by_renaming, renamed
 
 WIDTH, OUT = 48, 40
 
@@ -97,6 +98,19 @@ def test_weights_that_were_quantised_next(tmp_path: Path) -> None:
     wanted = {(name, name, "proved") for name in block.state_dict()}
     assert proofs(before, after) == wanted
     assert proofs(after, before) == wanted
+
+
+@pytest.mark.parametrize("quantise", [False, True])
+def test_snapshots_infer_what_the_files_prove(tmp_path: Path, quantise: bool) -> None:
+    block = Block(1)
+    before = renamed(state(block, tmp_path / "before.pt"), 1)
+    block.rescale()
+    after = renamed(quantised(block) if quantise else state(block, tmp_path / "after.pt"), 2)
+    for one, two in ((before, after), (after, before)):
+        found = api.compare(api.take_snapshot(one), api.take_snapshot(two))
+        assert ledger(found) == ledger(api.compare(one, two))
+        assert not any(row.cause == "unmatched" for row in found.rows)
+        assert sum("was divided by" in row.how for row in found.rows if row.cause == "carried") == 3
 
 
 @pytest.mark.parametrize("quantise", [False, True])

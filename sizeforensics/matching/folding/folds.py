@@ -146,7 +146,8 @@ class _Holder:
                 yield _Fold(scaled, norm)
         for likely in scaled_codes(self._vectors, self._side, self._norms.keys(), settled):
             found = _find_norm(likely.scaled, self._norms[likely.scaled.channels])
-            known = None if found is None else likely.under(found.scalings[0].scale)
+            scaled = likely.scaled
+            known = None if found is None else likely.under(scaled.of_channels(found.scalings[0].scale))
             if found is not None and known is not None:
                 self._norms[known.channels].remove(found.norm)
                 settled |= {(unit.side, unit.index) for unit in (known.source, known.target)}

@@ -50,11 +50,11 @@ def match_rescaled(pairing: Pairing) -> None:
                 f"scaled per channel of axis {known.axis} by what {vector.tensor.name} was divided by"
                 f"{known.how}"
             )
-            pairing.pair(known.source, known.target, "proved", words, known.error)
+            pairing.pair(known.source, known.target, pairing.computed, words, known.error)
             for (vector, divided_one), *_ in witnesses:
                 if pairing.is_free(vector) and pairing.is_free(divided_one):
                     words = f"divided by the factors of {known.target.tensor.name}"
-                    pairing.pair(vector, divided_one, "proved", words)
+                    pairing.pair(vector, divided_one, pairing.computed, words)
 
 
 def _differ(scaled: Scaled) -> bool:
@@ -73,7 +73,8 @@ def _tells(scaled: Scaled, vector: Vector) -> bool:
 def _quotient(scaled: Scaled, vector: Vector, divided: Vector) -> Vector:
     """The factors, those of channels that leave them open by the vectors."""
     with np.errstate(all="ignore"):
-        return np.where(np.isfinite(scaled.slack), scaled.factors, vector / divided)
+        quotient = scaled.of_channels(vector / divided)
+        return np.where(np.isfinite(scaled.slack), scaled.factors, quotient)
 
 
 _Pair = tuple[Unit, Unit]
@@ -86,7 +87,7 @@ class _Divided:
         self._vectors = vectors
         self._side = side
         self._known: dict[int, list[tuple[_Pair, Vector, Vector]]] = {}
-        self._tables: dict[int, tuple[list[tuple[Unit, Vector]], SortedRows]] = {}
+        self._tables: dict[tuple[int, int], tuple[list[tuple[Unit, Vector]], SortedRows]] = {}
 
     def by(self, scaled: Scaled) -> Iterator[tuple[_Pair, Vector, Vector]]:
         """Each pair and its elements; several weights may read what one vector scales."""
@@ -98,15 +99,18 @@ class _Divided:
         yield from found
 
     def _new(self, scaled: Scaled) -> Iterator[tuple[_Pair, Vector, Vector]]:
-        length = scaled.channels
-        if length not in self._tables:
+        # Of excerpts the factors of a few channels are known, wherever these are in a vector.
+        length, places = scaled.channels, evenly(scaled.channels, COLUMNS)
+        factors, slack = scaled.factors, scaled.slack
+        if scaled.kept is None:
+            factors, slack = factors[places], slack[places]
+        else:
+            places = scaled.kept
+        if (length, len(places)) not in self._tables:
             others = list(self._vectors.free(1 - self._side, length))
-            places = evenly(length, COLUMNS)
             rows = np.array([value[places] for _, value in others]).reshape(-1, len(places))
-            self._tables[length] = others, SortedRows(rows)
-        others, table = self._tables[length]
-        places = evenly(length, COLUMNS)
-        factors, slack = scaled.factors[places], scaled.slack[places]
+            self._tables[length, len(places)] = others, SortedRows(rows)
+        others, table = self._tables[length, len(places)]
         for vector, value in self._vectors.free(self._side, length):
             with np.errstate(all="ignore"):
                 ends = value[places] / (factors - slack), value[places] / (factors + slack)
@@ -125,6 +129,7 @@ def _fits(scaled: Scaled, pair: _Pair, value: Vector, divided: Vector) -> bool:
     if 2 * np.count_nonzero(value) < len(value):
         return False
     roundings = PLAIN_ROUNDINGS * sum(ROUNDOFF[unit.tensor.dtype.name] for unit in pair)
+    value, divided = scaled.of_channels(value), scaled.of_channels(divided)
     off = np.abs(divided * scaled.factors - value)
     with np.errstate(all="ignore"):
         fits = off <= np.abs(divided) * scaled.slack + roundings * np.abs(value)

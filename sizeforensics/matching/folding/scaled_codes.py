@@ -110,8 +110,7 @@ class ScaledCodes(NamedTuple):
     def under(self, factors: Vector) -> Scaled | None:
         """The same with the factors known; None unless every element is what they make of it."""
         sizes = [-1 if at == self.axis else 1 for at in range(self.values.ndim)]
-        own = self.scaled.of_channels(factors)
-        found = self.stored.difference(self.values * own.reshape(sizes))
+        found = self.stored.difference(self.values * factors.reshape(sizes))
         return None if found is None else self.scaled._replace(error=found, how=f", {self.stored.words}")
 
 
