@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import sizeforensics
 from sizeforensics import cli
 from sizeforensics.budget.config import load
 
