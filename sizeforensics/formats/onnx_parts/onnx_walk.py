@@ -194,10 +194,12 @@ class Walk(ABC):
     def _keep_lengths(
         self, heads: Integers, starts: Integers, ends: Integers, depth: int, role: int
     ) -> None:
-        # The model itself is no field: nothing says how long it is.
-        if depth:
+        # The model itself is no field: nothing says how long it is. Nothing can be cut out of an empty one.
+        held = starts < ends
+        if depth and held.any():
+            heads = heads[held]
             self._lengths.append(np.stack([
-                heads, starts, ends, np.full_like(heads, depth), np.full_like(heads, role)
+                heads, starts[held], ends[held], np.full_like(heads, depth), np.full_like(heads, role)
             ]))
 
     def layout(self) -> Messages:
