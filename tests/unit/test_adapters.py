@@ -8,6 +8,7 @@ import pytest
 
 from sizeforensics.matching import match
 from tests.builders import artifact, diff, random, tensor_causes
+from tests.work import grows_linearly
 
 ROWS, COLUMNS, RANK = 24, 20, 3
 LAYERS = 6
@@ -186,3 +187,14 @@ def test_an_adapter_that_both_sides_keep_explains_the_weight_it_was_merged_into(
     assert {found.evidence for found in matching.matches} == {"proved"}
     assert len(matching.matches) == 3
     assert not matching.folds
+
+
+def test_adapters_beside_many_other_weights_are_not_tried_with_each_pair():
+    def other(count: int) -> None:
+        before = {f"w{layer}": random(layer, ROWS, COLUMNS) for layer in range(count)}
+        after = {f"w{layer}": random(1000 + layer, ROWS, COLUMNS) for layer in range(count)}
+        for layer in range(count):
+            before[f"a{layer}"], before[f"b{layer}"] = adapter(2000 + 2 * layer)
+        match(artifact(before), artifact(after))
+
+    assert grows_linearly(other, 24)

@@ -46,6 +46,12 @@ EXPLAINED = 0.5
 CANDIDATES = 4
 """Weights of nearest images, and numbers stored nearest to a factor, that are tried."""
 
+PARTNERS = 16
+"""Weights whose first rows are most like those of another one, of which it may be the sum."""
+
+PARTNERED = 1024
+"""Weights whose partners are looked for at once."""
+
 PROBED = 4
 """Rows of a weight that are multiplied with two vectors of the null space."""
 
@@ -76,11 +82,12 @@ def match_merged(pairing: Pairing) -> None:
     """Match free weights that differ by a low-rank product of two tensors of one side."""
     weights = _Weights(pairing, 0), _Weights(pairing, 1)
     shared = weights[0].by_elements.keys() & weights[1].by_elements.keys()
+    pairs = _Pairs(pairing, *weights), _Pairs(pairing, *weights[::-1])
     with np.errstate(all="ignore"):  # what is not finite fails every comparison below
         for side in (0, 1):
             for first, seconds in pairs_of_factors(pairing, side, shared):
                 if is_there(pairing, first):
-                    _match(pairing, first, seconds, weights[side], weights[1 - side])
+                    _match(pairing, first, seconds, pairs[side])
 
 
 class _Weights:
@@ -94,26 +101,68 @@ class _Weights:
                 self.by_elements[unit.tensor.elements].append(unit)
         self._probes: dict[tuple[int, int], tuple[list[_Matrix], Doubles]] = {}
 
-    def images(
-        self, size: tuple[int, int], vectors: Doubles, factors: tuple[Unit, Unit]
-    ) -> tuple[list[_Matrix], Doubles]:
-        """The matrices of a size that are still free, and what their first rows make of vectors."""
+    def probes(self, size: tuple[int, int]) -> tuple[list[_Matrix], Doubles]:
+        """The matrices of a size, and the first rows of each."""
         if size not in self._probes:
             views = [view for unit in self.by_elements[prod(size)] for view in _views(unit, size)]
             first_rows = [_rows(self._pairing, view)(0, PROBED) for view in views]
             self._probes[size] = views, np.array(first_rows, dtype=np.float64)
-        views, rows = self._probes[size]
-        free = [
-            at
-            for at, view in enumerate(views)
-            if self._pairing.is_free(view.unit) and view.unit not in factors
-        ]
-        return [views[at] for at in free], rows[free] @ vectors if free else np.zeros(0)
+        return self._probes[size]
 
 
-def _match(
-    pairing: Pairing, first: Unit, seconds: list[Unit], ours: _Weights, theirs: _Weights
-) -> None:
+class _Pairs:
+    """Weights of one side, and those of the other that each may have become.
+
+    What a merge adds is small beside a weight, so first rows that are no more alike than those of
+    other weights are not looked at again for every adapter.
+    """
+
+    def __init__(self, pairing: Pairing, ours: _Weights, theirs: _Weights) -> None:
+        self._pairing, self._ours, self._theirs = pairing, ours, theirs
+        self._partners: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
+
+    def alike(
+        self, size: tuple[int, int], vectors: Doubles, factors: tuple[Unit, Unit]
+    ) -> Iterator[tuple[_Matrix, _Matrix]]:
+        """Free matrices whose rows make nearly parallel images of vectors, a few for each target."""
+        (sources, own), (targets, rows) = self._ours.probes(size), self._theirs.probes(size)
+        if not sources or not targets:
+            return
+        partners = self._partners_of(size)
+        others, image = (own @ vectors)[partners], (rows @ vectors)[:, None]
+        cross = np.abs(others[..., 0] * image[..., 1] - others[..., 1] * image[..., 0])
+        sizes = np.linalg.norm(others, axis=-1) * np.linalg.norm(image, axis=-1)
+        sines = np.divide(cross, sizes, out=np.zeros_like(cross), where=sizes > 0).max(axis=2)
+        for at in np.flatnonzero((sines <= ALIKE).any(axis=1)).tolist():
+            order = np.argsort(sines[at], kind="stable")
+            for source in partners[at][order[sines[at][order] <= ALIKE]][:CANDIDATES].tolist():
+                units = sources[source].unit, targets[at].unit
+                if all(self._pairing.is_free(unit) and unit not in factors for unit in units):
+                    yield sources[source], targets[at]
+
+    def _partners_of(self, size: tuple[int, int]) -> npt.NDArray[np.int64]:
+        """For each target the sources most like it, in the order of the file."""
+        if size not in self._partners:
+            own, rows = (
+                _directions(side.probes(size)[1]) for side in (self._ours, self._theirs)
+            )
+            parts = [
+                np.argsort(-(rows[first : first + PARTNERED] @ own.T), axis=1, kind="stable")
+                for first in range(0, len(rows), PARTNERED)
+            ]
+            self._partners[size] = np.sort(np.concatenate([part[:, :PARTNERS] for part in parts]), axis=1)
+        return self._partners[size]
+
+
+def _directions(rows: Doubles) -> Doubles:
+    """Of the first rows of matrices one vector of length 1 for each; NaN and infinities count as nothing."""
+    flat = np.nan_to_num(rows.reshape(len(rows), -1), posinf=0.0, neginf=0.0)
+    lengths = np.linalg.norm(flat, axis=1, keepdims=True)
+    directions: Doubles = flat / np.where(lengths > 0, lengths, 1.0)
+    return directions
+
+
+def _match(pairing: Pairing, first: Unit, seconds: list[Unit], pairs: _Pairs) -> None:
     thin = _matrix(pairing, first)
     if thin is None:
         return
@@ -128,8 +177,7 @@ def _match(
             continue
         for spread in layouts(flat, len(thin)):
             size, factors = (len(spread), thin.shape[1]), (first, second)
-            sources, targets = (side.images(size, vectors, factors) for side in (ours, theirs))
-            for source, target in _alike(sources, targets):
+            for source, target in pairs.alike(size, vectors, factors):
                 merge = _merged(pairing, source, target, thin, spread)
                 if merge is None:
                     merge = _decomposed(pairing, source, target, thin, spread)
@@ -152,20 +200,6 @@ def _views(unit: Unit, size: tuple[int, int]) -> Iterator[_Matrix]:
         yield _Matrix(unit, *size, turned=False)
     if unit.tensor.shape == size[::-1]:
         yield _Matrix(unit, *size, turned=True)
-
-
-def _alike(
-    sources: tuple[list[_Matrix], Doubles], targets: tuple[list[_Matrix], Doubles]
-) -> Iterator[tuple[_Matrix, _Matrix]]:
-    """Matrices whose rows have nearly parallel images, a few for each target."""
-    for target, image in zip(*targets, strict=True) if sources[0] else ():
-        others = sources[1]
-        cross = np.abs(others[..., 0] * image[:, 1] - others[..., 1] * image[:, 0])
-        sizes = np.linalg.norm(others, axis=-1) * np.linalg.norm(image, axis=-1)
-        sines = np.divide(cross, sizes, out=np.zeros_like(cross), where=sizes > 0).max(axis=1)
-        for at in np.argsort(sines, kind="stable")[:CANDIDATES].tolist():
-            if sines[at] <= ALIKE:
-                yield sources[0][at], target
 
 
 def _rows(pairing: Pairing, view: _Matrix) -> Callable[[int, int], npt.NDArray[np.floating]]:
