@@ -22,6 +22,11 @@ MOST_ELEMENTS = 1 << 26
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 """Unit of roundoff of each float type: half the distance between 1 and the next number."""
 
+SMALLEST_NORMAL = {
+    "float64": 2.0**-1022, "float32": 2.0**-126, "bfloat16": 2.0**-126, "float16": 2.0**-14,
+}  # fmt: skip
+"""Below it a float type rounds to a fixed step, not to a share of the number."""
+
 Array = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
 Vector = Doubles

@@ -405,3 +405,21 @@ def test_many_weights_of_one_shape_with_peaks_at_the_same_places(factored):
         (at, at) for at in range(count)
     ]
     assert {pair.evidence for pair in found} == {"proved"}
+
+
+@pytest.mark.parametrize("layer", ["conv transposed", "linear stored transposed"])
+def test_many_weights_scaled_along_another_axis_whatever_their_names_and_order(layer):
+    count, (shape, axis) = 20, LAYERS[layer]
+    before, after = {}, {}
+    for at in range(count):
+        weight, vectors = random(at, *shape), norm(OUT, seed=100 + at)
+        before |= {f"{at}.w": weight} | {f"{at}.{name}": vector for name, vector in vectors.items()}
+        folded = behind(weight, axis, vectors, 1e-5)
+        after |= {f"x{7 * at % count:02}.{name}": vector for name, vector in folded.items()}
+    after = dict(sorted(after.items()))
+    ours, theirs = list(before), list(after)
+    found = {
+        (ours[pair.before], theirs[pair.after])
+        for pair in match(artifact(before), artifact(after)).matches if pair.evidence == "proved"
+    }
+    assert {(f"{at}.w", f"x{7 * at % count:02}.w") for at in range(count)} <= found

@@ -17,12 +17,11 @@ from typing import NamedTuple
 import numpy as np
 
 from sizeforensics.excerpts import MOST_AXES, along_vector, grid_shape
-from sizeforensics.matching.arrays import ROUNDOFF, Array, Vector, array_of
+from sizeforensics.matching.arrays import ROUNDOFF, SMALLEST_NORMAL, Array, Vector, array_of
 from sizeforensics.matching.folding.batch_norms import Vectors
 from sizeforensics.matching.folding.scaling import (
     BLOCK_ELEMENTS,
     PLAIN_ROUNDINGS,
-    SMALLEST_NORMAL,
     Scaled,
     scalable,
 )

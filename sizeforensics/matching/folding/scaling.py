@@ -25,8 +25,9 @@ from sizeforensics.content import payload_of
 from sizeforensics.dtypes import elements
 from sizeforensics.excerpts import along_vector
 from sizeforensics.inventory import Inventory
-from sizeforensics.matching.arrays import ROUNDOFF, Array, Vector, array_of
+from sizeforensics.matching.arrays import ROUNDOFF, SMALLEST_NORMAL, Array, Vector, array_of
 from sizeforensics.matching.casts import as_float
+from sizeforensics.matching.folding.likely import Likely
 from sizeforensics.matching.pairing import Pairing
 from sizeforensics.matching.quantization.likeness import CHANNELS, SortedRows, evenly, shares
 from sizeforensics.matching.units import Unit, cast_words
@@ -46,12 +47,8 @@ CANDIDATES = 8
 """Weights with peaks at the same places that are compared with another before giving up."""
 
 LIKELY = 4
-"""Weights of like name that are compared besides, along every axis and in every layout."""
-
-SMALLEST_NORMAL = {
-    "float64": 2.0**-1022, "float32": 2.0**-126, "bfloat16": 2.0**-126, "float16": 2.0**-14,
-}  # fmt: skip
-"""Below it a float type rounds to a fixed step, not to a share of the number."""
+"""Weights that are compared besides, along every axis and in every layout: all, or where there are
+more those that no factor per channel tells apart, then those of like name."""
 
 PREFIX = 64
 """Elements of the first row in which peaks are looked for."""
@@ -109,7 +106,7 @@ def scaled_weights(
     source that is settled is no candidate any more.
     Candidates share the positions of the largest elements of their first rows, which a factor per
     output channel leaves alone. Where ``side`` has batch-norms, ``widths`` of channels wide,
-    weights of like name are tried too, for scales along another axis and for permuted weights.
+    others of the same axes are tried too, for scales along another axis and for permuted weights.
     """
     wholes = _Wholes(pairing)
     by_peaks: dict[object, list[Unit]] = defaultdict(list)
@@ -119,6 +116,7 @@ def scaled_weights(
         if scalable(unit):
             by_peaks[_peaks(pairing, unit)].append(unit)
             by_axes[tuple(sorted(unit.tensor.shape))].append(unit)
+    likely = Likely(pairing, by_axes, ROUNDINGS)
     for target in list(pairing.free[1 - side].values()):
         alike = by_axes.get(tuple(sorted(target.tensor.shape))) if scalable(target) else None
         if not alike:
@@ -129,7 +127,7 @@ def scaled_weights(
             if key not in crowds:
                 crowds[key] = _Crowd(pairing, peers)
             peers = crowds[key].like(target)
-        for source, layout in _tries(target, peers, alike, widths):
+        for source, layout in _tries(target, peers, alike, likely, widths):
             if (source.side, source.index) not in settled:
                 found = _factors(wholes, source, target, layout)
                 if found is not None:
@@ -172,16 +170,30 @@ class _Crowd:
 
 
 def _tries(
-    target: Unit, peers: list[Unit], alike: list[Unit], widths: Collection[int]
+    target: Unit, peers: list[Unit], alike: list[Unit], likely: Likely, widths: Collection[int]
 ) -> Iterator[tuple[Unit, Layout]]:
     """Sources and layouts worth comparing with a target, the likeliest first."""
     identity = Layout(tuple(range(len(target.tensor.shape))), 0)
     for source in peers[:CANDIDATES]:
         yield source, identity
-    if widths:
+    if not widths:
+        return
+    few = len(alike) <= LIKELY
+    if not few and target.excerpt is None:
+        for source in likely.of(target, widths, LIKELY):
+            for layout in _layouts(source, target, widths):
+                yield source, layout
+    # What no table tells: excerpts, and transposed convolutions in groups.
+    if few or target.excerpt is not None or _grouped(target.tensor.shape, widths):
         for source in sorted(alike, key=_unlike(target))[:LIKELY]:
             for layout in _layouts(source, target, widths):
                 yield source, layout
+
+
+def _grouped(shape: tuple[int, ...], widths: Collection[int]) -> list[tuple[int, int]]:
+    """Widths of the channels that a transposed convolution may have, and in how many groups."""
+    found = [(width, width // shape[1]) for width in widths if width % shape[1] == 0]
+    return [(width, groups) for width, groups in found if groups > 1 and shape[0] % groups == 0]
 
 
 def scalable(unit: Unit) -> bool:
@@ -204,10 +216,8 @@ def _layouts(source: Unit, target: Unit, widths: Collection[int]) -> Iterator[La
                 yield Layout(order, axis)
         if order != tuple(range(len(shape))):
             continue  # no exporter permutes a transposed convolution
-        for width in widths:
-            groups, rest = divmod(width, shape[1])
-            if groups > 1 and not rest and shape[0] % groups == 0:
-                yield Layout(order, 1, groups)
+        for _, groups in _grouped(shape, widths):
+            yield Layout(order, 1, groups)
 
 
 def _peaks(pairing: Pairing, unit: Unit) -> object:
