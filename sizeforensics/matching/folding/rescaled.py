@@ -67,7 +67,7 @@ def _differ(scaled: Scaled) -> bool:
 
 def _tells(scaled: Scaled, vector: Vector) -> bool:
     """Whether a vector says every factor: of zeros any number is the quotient."""
-    return bool(np.all((vector != 0) | ~np.isfinite(scaled.slack)))
+    return bool(np.all((scaled.of_channels(vector) != 0) | ~np.isfinite(scaled.slack)))
 
 
 def _quotient(scaled: Scaled, vector: Vector, divided: Vector) -> Vector:
