@@ -60,10 +60,13 @@ def take(inventory: Inventory, advance: Advance = silent) -> Inventory:
     coverage = cover(inventory)
     prints = fingerprints(seen, coverage, advance)
     tensors = list(zip(seen.tensors, prints, coverage.claimed.tolist(), strict=True))
+    computes = has_program(seen)  # looks at every span: once, not once a tensor
 
     def look(index: int) -> Excerpt:
         tensor, known, claimed = tensors[index]
-        return _excerpt(seen, index, tensor, known, claimed)
+        # A recipe is only ever asked for of data that a program holds.
+        recipe = computes or tensor.use == "constant"
+        return _excerpt(seen, index, tensor, known, claimed, recipe=recipe)
 
     excerpts = on_threads(look, range(len(tensors)), [tensor.nbytes for tensor, _, _ in tensors])
     waste = waste_of(inventory, coverage, prints)
@@ -77,7 +80,7 @@ _TILE = 16, 64
 
 
 def _excerpt(
-    inventory: Inventory, index: int, tensor: Tensor, known: Fingerprint | None, claimed: int
+    inventory: Inventory, index: int, tensor: Tensor, known: Fingerprint | None, claimed: int, *, recipe: bool,
 ) -> Excerpt:
     if known is None:
         return Excerpt(claimed)
@@ -96,7 +99,7 @@ def _excerpt(
         narrower.name if narrower else "", _core(whole, unit),
         _marks(matrix, unit),
         distinct_rows(whole, unit, narrow=narrower is not None),
-        recipe_of(inventory, unit) if _may_be_computed(inventory, tensor) else None,
+        recipe_of(inventory, unit) if recipe else None,
     )  # fmt: skip
 
 
@@ -174,11 +177,6 @@ def _transposed(matrix: Array) -> bytes:
 def _marks(matrix: Array | None, unit: Unit) -> tuple[int, ...]:
     usable = unit.distinctive and unit.tensor.dtype.kind == "float" and castable(unit.tensor.dtype.name)
     return marks_of(matrix, unit.tensor.dtype.name) if usable and matrix is not None else ()
-
-
-def _may_be_computed(inventory: Inventory, tensor: Tensor) -> bool:
-    """Whether a recipe would ever be asked for: of data that a program holds."""
-    return has_program(inventory) or tensor.use == "constant"
 
 
 # The document

@@ -88,6 +88,20 @@ def test_as_many_tensors_as_allowed_are_read(kind, server, tmp_path):
     assert told.code == 0, told.stderr
 
 
+def aliases(count: int) -> bytes:
+    """One tensor under so many names."""
+    shared = tensor() + b"q\x05"
+    return checkpoint(state(("w", shared), *((f"t{at}", b"h\x05") for at in range(count))))
+
+
+def test_a_snapshot_of_one_tensor_under_many_names_takes_linear_time(server, tmp_path):
+    """Whatever is asked of the whole file is asked once, not once for each tensor."""
+    (tmp_path / "model").write_bytes(aliases(80_000))
+    told = server.run(tmp_path, ["snapshot", "model"])
+    assert (told.code, told.stderr) == (0, "")
+    assert told.peak < guard.MEMORY
+
+
 # -- two files that have nothing to do with each other ----------------------------------------------
 
 
