@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sizeforensics.causes import remedy
+from sizeforensics.errors import LawBroken
 from sizeforensics.excerpts import ORIGIN
 from sizeforensics.fingerprints import Fingerprint
 from sizeforensics.inventory import Found, Inventory, Waste
@@ -27,7 +28,8 @@ class Finding:
     """Bytes that one kind of waste takes; ``finding`` is a cause id.
 
     They are what the files lose when all of it goes and nothing else does, framing included. A byte
-    is counted in one finding only, so the findings of an artifact can be added.
+    is counted in one finding only, so the findings of an artifact can be added: framing that two of
+    them would save is in the one that ``waste_of`` comes to first.
     """
 
     finding: str
@@ -44,12 +46,20 @@ class Finding:
 def find(
     inventory: Inventory, coverage: Coverage, prints: Sequence[Fingerprint | None]
 ) -> tuple[Finding, ...]:
-    """The waste of one artifact, most bytes first."""
+    """The waste of one artifact, most bytes first.
+
+    Raises LawBroken when it is more than the artifact.
+    """
     waste = inventory.waste
     if waste is None:
         waste = waste_of(inventory, coverage, prints)
     original = dict(inventory.metadata).get(ORIGIN, inventory.format)
     findings = [_finding(found, original) for found in waste]
+    total = sum(finding.nbytes for finding in findings)
+    if total > inventory.nbytes:
+        raise LawBroken(
+            f"{inventory.path}: findings of {total:,} bytes in an artifact of {inventory.nbytes:,}"
+        )
     return tuple(sorted(findings, key=lambda finding: (-finding.nbytes, finding.finding)))
 
 

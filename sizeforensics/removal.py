@@ -9,7 +9,7 @@ import numpy as np
 
 from sizeforensics.inventory import Found, Inventory, Waste
 from sizeforensics.layout import PLAIN, inside
-from sizeforensics.spans import ROLES, sum_by
+from sizeforensics.spans import ROLES, Integers, sum_by
 from sizeforensics.views import Coverage
 
 _Cut = tuple[int, int, int, int]
@@ -72,16 +72,28 @@ class Removal:
                 self._cuts[cause].append((number, start, end, part))
 
     def waste(self) -> Iterator[Found]:
-        """What each cause would save on its own, where that is anything."""
+        """What each cause would save on its own, where that is anything.
+
+        Two causes may save the same framing: the padding that either makes needless, the digit that
+        either takes off a length. It is counted in the first, so that the sum is never more than what
+        the files lose when all causes go.
+        """
+        cut: list[_Cut] = []
+        told = np.zeros(len(ROLES), dtype=np.int64)
         for cause, cuts in self._cuts.items():
             saved, roles = self._saved(cuts, len(self._parts[cause]))
+            cut += cuts
+            left = self._saved(cut, 1 + max(part for *_, part in cut))[1] - told if told.any() else roles
+            if left.sum() < roles.sum():
+                saved, roles = _less(saved, int((roles - left).sum())), left
             parts = tuple(
-                Waste(subject, saved[number], label)
-                for (subject, label), number in self._parts[cause].items()
-                if saved[number]
+                Waste(subject, nbytes, label)
+                for (subject, label), nbytes in zip(self._parts[cause], saved.tolist(), strict=True)
+                if nbytes
             )
-            if sum(saved) > 0:
-                yield Found(cause, parts, tuple(roles))
+            if saved.sum() > 0:
+                told += roles
+                yield Found(cause, parts, tuple(roles.tolist()))
 
     def _part(self, cause: str, subject: str, label: str = "") -> int:
         parts = self._parts[cause]
@@ -113,7 +125,7 @@ class Removal:
             self._left[number] = left - nbytes
             self._cuts[cause].append((storage.file, end - nbytes, end, part))
 
-    def _saved(self, cuts: list[_Cut], count: int) -> tuple[list[int], list[int]]:
+    def _saved(self, cuts: list[_Cut], count: int) -> tuple[Integers, Integers]:
         """Bytes by part, and the same by role.
 
         What the rest of the files saves or spends in framing is the largest part's.
@@ -126,7 +138,8 @@ class Removal:
             rows = rows[np.lexsort((-rows[:, 2], rows[:, 1]))]
             # An entry of a pickle may hold elements: what lies in another cut is cut already.
             reached = np.maximum.accumulate(np.append(0, rows[:-1, 2]))
-            _, starts, ends, parts = rows[rows[:, 2] > reached].T
+            rows[:, 1] = np.maximum(rows[:, 1], reached)
+            _, starts, ends, parts = rows[rows[:, 2] > rows[:, 1]].T
             np.add.at(saved, parts, ends - starts)
             ranges, spans = np.stack([starts, ends], axis=1), self._inventory.files[number].spans
             by_role += sum_by(spans.roles, inside(ranges, spans.starts, spans.ends), len(ROLES))
@@ -139,7 +152,17 @@ class Removal:
             np.add.at(saved, parts[at[own]], nbytes[own])
             rest += int(nbytes[~own].sum())
         saved[np.argmax(saved)] += rest
-        return saved.tolist(), by_role.tolist()
+        return saved, by_role
+
+
+def _less(saved: Integers, nbytes: int) -> Integers:
+    """The bytes of the parts without so many, which are those of the largest."""
+    saved = saved.copy()
+    for part in np.argsort(-saved, kind="stable").tolist():
+        taken = min(nbytes, max(int(saved[part]), 0))
+        saved[part] -= taken
+        nbytes -= taken
+    return saved
 
 
 def stored_bytes(inventory: Inventory, coverage: Coverage) -> list[int]:

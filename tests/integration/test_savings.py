@@ -18,9 +18,12 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
+from torch.utils.serialization import config
 
 import sizeforensics as sf
+from fixtures.yolov5 import public_names
 
+MODELS = Path(__file__).parents[2] / "fixtures" / "models"
 RNG = np.random.default_rng(0)
 W = RNG.standard_normal((20, 30)).astype("f4")
 V = RNG.standard_normal((30, 7)).astype("f4")
@@ -323,8 +326,33 @@ def test_initializers_of_a_narrower_type(tmp_path):
     assert found == {"dtype": lost}
 
 
+def test_a_checkpoint_of_training_without_what_training_left(tmp_path):
+    with public_names():
+        checkpoint = torch.load(MODELS / "yolov5-micro-train.pt", weights_only=False)
+        less = without(checkpoint, "optimizer", "ema")
+        lost, found = measured(tmp_path, torch.save, checkpoint, less, "yolov5-micro-train.pt")
+    assert found.keys() == {"optimizer-state", "ema-copy"}
+    assert sum(found.values()) == lost
+
+
 def test_the_savings_of_the_models_here_stay_within_them():
-    for path in sorted((Path(__file__).parents[2] / "fixtures" / "models").iterdir()):
+    for path in sorted(MODELS.iterdir()):
         if path.suffix != ".data":
             inspection = sf.inspect(path)
             assert sum(finding.bytes for finding in inspection.findings) <= inspection.bytes
+
+
+def test_padding_that_two_fixes_would_save(tmp_path):
+    """One fix saves each record a page and the other two; both together save two, not three."""
+    halves = [T.flatten()[at : at + 3080].half().float() for at in range(0, 9240, 3080)]
+    wide = {str(at): half.clone()[:2500] for at, half in enumerate(halves)}
+    narrow = {key: value.half() for key, value in wide.items()}
+    usual = config.save.storage_alignment
+    config.save.storage_alignment = 4096
+    try:
+        lost, found = measured(tmp_path, torch.save, wide, narrow, "m.pt")
+    finally:
+        config.save.storage_alignment = usual
+    assert found.keys() == {"storage-slack", "dtype"}
+    assert found["storage-slack"] > 4096
+    assert sum(found.values()) == lost

@@ -112,8 +112,8 @@ class Walk(ABC):
         self.owners = Owners()
         self.sink = SpanSink(source.path, limits)
         self._structure = 0
-        self._lengths: list[Integers] = []
-        """Heads, starts, ends, depths and roles of the fields whose length may have to change."""
+        self._lengths: list[Messages] = []
+        """The fields whose length may have to change."""
 
     @abstractmethod
     def handle(self, batch: Batch) -> None:
@@ -196,16 +196,16 @@ class Walk(ABC):
     ) -> None:
         # The model itself is no field: nothing says how long it is. Nothing can be cut out of an empty one.
         held = starts < ends
-        if depth and held.any():
-            heads = heads[held]
-            self._lengths.append(np.stack([
-                heads, starts[held], ends[held], np.full_like(heads, depth), np.full_like(heads, role)
-            ]))
+        count = int(np.count_nonzero(held))
+        if depth and count:
+            self._lengths.append(Messages(
+                heads[held], starts[held], ends[held], np.full(count, depth, dtype=np.uint16),
+                np.full(count, role, dtype=np.uint8),
+            ))  # fmt: skip
 
     def layout(self) -> Messages:
         """The fields walked so far that have a length, by where they begin."""
-        columns = np.concatenate([np.zeros((5, 0), dtype=np.int64), *self._lengths], axis=1)
-        return Messages(*columns[:, np.argsort(columns[0], kind="stable")])
+        return Messages.ordered(self._lengths)
 
     def _below(self, batch: Batch, fields: Fields, nested: Integers) -> dict[int, Batch]:
         """The messages in the fields ``nested``; they inherit what the one around them has."""

@@ -6,15 +6,19 @@ from math import isqrt
 
 import numpy as np
 
-from sizeforensics.matching.constants.grids import grid, pieces
+from sizeforensics.matching.constants.bases import basis
+from sizeforensics.matching.constants.filterbanks import filterbank
+from sizeforensics.matching.constants.grids import distances, grid, pieces
 from sizeforensics.matching.constants.recipes import COUNT, Array, Recipe, bits, is_float, same
-from sizeforensics.matching.constants.waves import powers, waves, window
+from sizeforensics.matching.constants.waves import powers, slopes, waves, window
 
 STACKED = 4
 """Length up to which an axis may stack tables that have nothing in common: x, y, width, height."""
 
 LEAST_FITTED = 1024
 """Bytes from which a formula is fitted: that takes milliseconds, and of a smaller table saves nothing."""
+
+_BORDERS = ("a row", "a column")
 
 MOST_RUNS = 64
 """Runs up to which a tensor is computed rather than compressed."""
@@ -63,14 +67,15 @@ def _repeats(array: Array, axis: int, period: int) -> bool:
 def _whole(array: Array, *, stacked: bool = False) -> tuple[Recipe, Array]:
     """The recipe of what an array repeats, which is at worst its numbers, and what it repeats.
 
-    What is one of a stack is no stack itself: of many short axes there are too many orders to try.
+    What is one of a stack is no stack itself: of many short axes there are too many orders to try. The
+    same goes for what is behind a border.
     """
     core = repeated_core(array)
     if core.size == 1:
         return Recipe(f"a fill of {core.reshape(-1)[0].item()!r}", core.nbytes), core
     known: list[Recipe] = []
     formulas = _FORMULAS if core.nbytes >= LEAST_FITTED else ()
-    for attempts in (_EXACT, _PRODUCTS if stacked else _STACKS, formulas):
+    for attempts in (_EXACT, _PRODUCTS if stacked else _STACKS, formulas, () if stacked else _BORDERED):
         known = [found for attempt in attempts if (found := attempt(core)) is not None]
         known = [found for found in known if found.nbytes < core.nbytes]
         if known:
@@ -195,8 +200,68 @@ def _product(core: Array) -> Recipe | None:
     )
 
 
-_EXACT = (_triangle, grid, _diagonals, _runs, pieces, powers, window, _labels)
+def _basis(core: Array) -> Recipe | None:
+    """The matrix of a transform, with the recipe of its window."""
+    found = basis(core)
+    if found is None:
+        return None
+    window = _whole(found.window)[0]
+    nbytes = window.nbytes + found.factors * core.itemsize + COUNT
+    return Recipe(f"{found.words}, its window {window.words}", nbytes)
+
+
+def _bordered(core: Array) -> Recipe | None:
+    """A first row of few numbers, a first column, or both, and a recipe of the rest.
+
+    Positional tables have one for the class token, which is nowhere in the image.
+    """
+    table = core.reshape([size for size in core.shape if size != 1])
+    if table.ndim != 2 or min(table.shape) <= STACKED:
+        return None
+    for rows, columns in ((1, 0), (0, 1), (1, 1)):
+        borders = [table[:rows].reshape(-1), table[rows:, :columns].reshape(-1)]
+        runs = sum(_run_count(border) for border in borders if border.size)
+        if runs > 3:
+            continue
+        rest = table[rows:, columns:]
+        inner = _whole(rest, stacked=True)[0]
+        if 2 * inner.nbytes <= rest.nbytes:
+            words = f"{inner.words}, behind {' and '.join(_BORDERS[:rows] + _BORDERS[2 - columns:])}"
+            return Recipe(words, inner.nbytes + runs * (core.itemsize + COUNT))
+    return None
+
+
+def _crossed(core: Array) -> Recipe | None:
+    """Columns that each follow one of the two axes of a grid: positions in an image."""
+    table = core.reshape([size for size in core.shape if size != 1])
+    if table.ndim not in (2, 3) or not is_float(core):
+        return None
+    for rows in (table.reshape(-1, table.shape[-1]), table.reshape(len(table), -1).T):
+        codes = bits(rows)
+        for width in _periods(len(rows)):
+            if min(width, len(rows) // width) < STACKED:
+                continue
+            places = codes.reshape(-1, width, rows.shape[1])
+            # The first two rows refuse nearly everything.
+            if not np.all((places[0, 1] == places[0, 0]) | (places[1, 0] == places[0, 0])):
+                continue
+            across = (places == places[:1]).all(axis=(0, 1))
+            down = (places == places[:, :1]).all(axis=(0, 1))
+            if not np.all(across | down) or min(across.sum(), (~across).sum()) <= STACKED:
+                continue
+            values = rows.reshape(-1, width, rows.shape[1])
+            parts = [_whole(values[0][:, across])[0], _whole(values[:, 0][:, ~across])[0]]
+            words = " and ".join(dict.fromkeys(part.words for part in parts))
+            place = f"positions on a grid of {len(rows) // width:,} x {width:,}"
+            return Recipe(f"{place}: {words}", sum(part.nbytes for part in parts) + COUNT)
+    return None
+
+
+_EXACT = (
+    _triangle, grid, _diagonals, _runs, pieces, powers, slopes, window, _labels, distances, _crossed
+)
 _PRODUCTS = (_product,)
 _STACKS = (*_PRODUCTS, _stack)
-_FORMULAS = (waves,)
+_BORDERED = (_bordered,)
+_FORMULAS = (_basis, filterbank, waves)
 """From what says most of a tensor, and is found fastest, to what fits most tables."""

@@ -41,6 +41,31 @@ def grid(core: Array) -> Recipe | None:
     return Recipe(words, numbers * core.itemsize + (len(digits) - axes) * COUNT)
 
 
+def distances(core: Array) -> Recipe | None:
+    """The index of the distance, without its sign, of places of an image to all places of it.
+
+    That is how LeViT (Graham et al. 2021) looks up the bias of a pair of places: the number of rows in
+    between times the width, and the columns in between. Where attention shrinks the image, only every
+    so many places ask.
+    """
+    table = core.reshape([size for size in core.shape if size != 1])
+    if core.dtype.kind not in "iu" or table.ndim != 2 or table.shape[0] < 2:
+        return None
+    # Seen from the first place, the places are in their order; the second is one step further.
+    count, step = table.shape[1], int(table[1, 0])
+    if not 0 < step < count or not np.array_equal(table[0], np.arange(count)):
+        return None
+    for width in range(step + 1, count + 1):
+        if count % width == 0 and -(-width // step) * -(-(count // width) // step) == len(table):
+            rows, columns = np.divmod(np.arange(count), width)
+            asks = (rows % step == 0) & (columns % step == 0)
+            down, across = (np.abs(axis[asks, None] - axis) for axis in (rows, columns))
+            if np.array_equal(width * down + across, table):
+                words = f"distances in an image of {count // width:,} x {width:,}"
+                return Recipe(f"the index of {words}", 3 * core.itemsize)
+    return None
+
+
 def pieces(core: Array) -> Recipe | None:
     """A vector of grids in a row, each as long as its own steps reach."""
     if max(core.shape) != core.size:

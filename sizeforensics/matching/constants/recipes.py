@@ -55,6 +55,14 @@ def slack(array: Array) -> tuple[float, float]:
     return ROUNDINGS * SINGLE, float(following[0].astype(np.float64) - 1) / 2
 
 
+def _least(array: Array) -> float:
+    """The least positive number of a type, to a multiple of which small ones are rounded."""
+    if not is_float(array):
+        return 0.0
+    one = np.ones(1, dtype=f"u{array.dtype.itemsize}")
+    return float(one.view(array.dtype)[0].astype(np.float64))
+
+
 def same(
     expected: Doubles, stored: Array, peak: Doubles | float, more: Doubles | float = 0.0
 ) -> bool:
@@ -66,5 +74,5 @@ def same(
     """
     computed, rounded = slack(stored)
     # What is not finite fails the comparison.
-    bound = more + computed * peak + rounded * (np.abs(expected) + peak)
+    bound = more + computed * peak + rounded * (np.abs(expected) + peak) + _least(stored)
     return bool(np.all(np.abs(expected - stored.astype(np.float64)) <= bound))

@@ -59,6 +59,9 @@ ENOUGH = 0.999
 REFINEMENTS = 12
 """Steps of Gauss and Newton; each about squares the error."""
 
+LEAST_HEADS = 5
+"""Heads from which two sequences of slopes are no coincidence."""
+
 COSINES = 4
 """Terms of the windows of spectrograms: Hann and Hamming have two, Blackman three, Nuttall four."""
 
@@ -194,6 +197,23 @@ def powers(core: Array) -> Recipe | None:
         if not same(expected, flat[index], expected):
             return None
     return Recipe("powers of one number", 2 * core.itemsize)
+
+
+def slopes(core: Array) -> Recipe | None:
+    """The slopes of ALiBi for a number of heads that is no power of two (Press et al. 2022).
+
+    Those of the next smaller power, and behind them every second one of the next greater.
+    """
+    heads = core.size
+    if max(core.shape) != heads or heads < LEAST_HEADS or not heads & (heads - 1) or not is_float(core):
+        return None
+    fewer = 1 << (heads.bit_length() - 1)
+    exponents = [8 / fewer * np.arange(1, fewer + 1), 4 / fewer * np.arange(1, 2 * (heads - fewer), 2)]
+    flat, expected = core.reshape(-1), 2.0 ** -np.concatenate(exponents)
+    expected *= float(flat[0]) / expected[0]
+    if not np.isfinite(expected[0]) or not expected[0] or not same(expected, flat, np.abs(expected)):
+        return None
+    return Recipe(f"the slopes of ALiBi for {heads:,} heads", 2 * core.itemsize)
 
 
 def window(core: Array) -> Recipe | None:
