@@ -24,13 +24,24 @@ def visible(text: str) -> str:
     )
 
 
+LONGEST = 4_096
+"""Characters of a name; a path of a file has no more, and no exporter's name comes near."""
+
+
+def cut(text: str, limit: int = LONGEST) -> str:
+    """``text`` with its middle left out when it has more than ``limit`` characters.
+
+    A file may give one name of a megabyte to every span that it has.
+    """
+    if len(text) <= limit:
+        return text
+    half = (limit - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
 def one_line(text: str, limit: int = 300) -> str:
     """``visible`` text cut in the middle to ``limit`` characters, for messages."""
     if len(text) > 2 * limit:
         # Escaping first would cost as much as the hostile name is long.
         text = text[:limit] + "…" + text[-limit:]
-    text = visible(text)
-    if len(text) <= limit:
-        return text
-    half = (limit - 1) // 2
-    return f"{text[:half]}…{text[-half:]}"
+    return cut(visible(text), limit)

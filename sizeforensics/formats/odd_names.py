@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sizeforensics.escape import LONGEST
 from sizeforensics.formats.notes import Notes
 from sizeforensics.inventory import Inventory
-
-LONGEST = 4_096
-"""Characters of a name; a path of a file has no more, and no exporter's name comes near."""
 
 
 def warnings(inventory: Inventory) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sizeforensics.causes import CAUSES
-from sizeforensics.escape import visible
+from sizeforensics.escape import cut, visible
 from sizeforensics.inventory import Inventory
 from sizeforensics.report import styled
 from sizeforensics.report.contents import InspectReport, Part
@@ -319,7 +319,7 @@ def _tensor_table(report: InspectReport, view: View) -> list[Line]:
 
 def spans(inventory: Inventory) -> Iterator[str]:
     """Every span of every file, in pieces: start, end, length, role, owner."""
-    names = [visible(name) for name in inventory.owners.names]
+    names = [visible(cut(name)) for name in inventory.owners.names]
     for number, file in enumerate(inventory.files):
         yield f"{chr(10) * bool(number)}{visible(file.path)}  {format_bytes(file.nbytes)}\n"
         offset, length = len(f"{file.nbytes:#x}"), len(f"{file.nbytes:,}")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from sizeforensics.escape import cut
 from sizeforensics.inventory import Inventory
 from sizeforensics.ledger import Place, Row
 from sizeforensics.report.contents import InspectReport
@@ -104,7 +105,7 @@ def render_map(inventory: Inventory) -> Iterator[str]:
     }  # fmt: skip
     yield "{" + "".join(f"\n  {_text(key)}: {_text(value)}," for key, value in head.items())
     yield '\n  "files": ['
-    owners = [_text(name) for name in inventory.owners.names]
+    owners = [_text(cut(name)) for name in inventory.owners.names]
     for number, file in enumerate(inventory.files):
         yield f'{"," * bool(number)}\n    {{"path": {_text(file.path)}, "bytes": {file.nbytes}, "spans": ['
         spans = file.spans

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from sizeforensics.errors import InputError
-from sizeforensics.escape import visible
+from sizeforensics.escape import cut, visible
 from sizeforensics.inventory import Inventory
 from sizeforensics.ledger import Place
 from sizeforensics.report.contents import InspectReport
@@ -94,7 +94,7 @@ def _spans(inventory: Inventory) -> Table:
     columns = (
         ("path", str), ("start", int), ("end", int), ("bytes", int), ("role", str), ("owner", str),
     )  # fmt: skip
-    names = [defused(name) for name in inventory.owners.names]
+    names = [defused(cut(name)) for name in inventory.owners.names]
     rows = (
         [path, start, end, end - start, ROLES[role], names[owner]]
         for file, path in [(file, defused(file.path)) for file in inventory.files]

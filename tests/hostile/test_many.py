@@ -17,6 +17,7 @@ from tests.hostile.craft import (
     PAYLOAD,
     checkpoint,
     entry,
+    field,
     graph,
     model,
     onnx_tensor,
@@ -100,6 +101,19 @@ def test_a_snapshot_of_one_tensor_under_many_names_takes_linear_time(server, tmp
     told = server.run(tmp_path, ["snapshot", "model"])
     assert (told.code, told.stderr) == (0, "")
     assert told.peak < guard.MEMORY
+
+
+@pytest.mark.parametrize("output", [["--format", "table"], ["--format", "json"], ["-o", "map.csv"]])
+def test_a_long_name_of_many_spans_is_not_written_in_full(output, server, tmp_path):
+    pieces = (field(4, PAYLOAD[:4]) + field(99, 1)) * 2_000
+    long = onnx_tensor((2_000,), raw=None, name="n" * 1_000_000, more=pieces)
+    (tmp_path / "model").write_bytes(model(graph(long)))
+    told = server.run(tmp_path, ["map", "model", *output])
+    assert told.code == 0, told.stderr
+    assert told.peak < guard.MEMORY
+    written = told.stdout or (tmp_path / "map.csv").read_text(encoding="utf-8")
+    assert written.count("n…n") >= 2_000
+    assert len(written) < 5_000 * 4_000
 
 
 # -- two files that have nothing to do with each other ----------------------------------------------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sizeforensics.formats import odd_names, read_source
+from sizeforensics.escape import LONGEST
+from sizeforensics.formats import read_source
 from sizeforensics.source import MemorySource
 from tests.hostile.craft import PAYLOAD, entry, graph, model, node, onnx_tensor, safetensors
 
@@ -18,7 +19,7 @@ def named(*names: str) -> bytes:
     return safetensors(header, PAYLOAD * len(names))
 
 
-@pytest.mark.parametrize("name", ["", "layer.0.weight", "Gewicht größer", "重み", "a b", "<b>|`", "n" * odd_names.LONGEST])
+@pytest.mark.parametrize("name", ["", "layer.0.weight", "Gewicht größer", "重み", "a b", "<b>|`", "n" * LONGEST])
 def test_a_name_is_no_oddity(name):
     assert warnings(named(name)) == ()
 
@@ -31,7 +32,7 @@ def test_names_that_steer_are_one_line(name):
 
 
 def test_the_longest_name_and_one_more():
-    (line,) = warnings(named("n" * (odd_names.LONGEST + 1), "w"))
+    (line,) = warnings(named("n" * (LONGEST + 1), "w"))
     assert line.startswith("1 tensor has a name of more than 4,096 characters")
     assert len(line) < 200
 
