@@ -176,10 +176,6 @@ def _check_baselines(baselines: Iterable[str], limits: Limits) -> None:
     from sizeforensics.report import snapshots
 
     for path in baselines:
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{one_line(path)}: cannot write: {error.strerror or error}") from None
         snapshots.check(path, force=True)
         if not _exists(path) or _is_outdated(path, limits):
             continue

@@ -23,13 +23,20 @@ def text(inventory: Inventory) -> Iterator[str]:
 
 
 def check(path: str, force: bool = False) -> None:
-    """Raise InputError when ``write`` could not write ``path``, before any work is done for it."""
+    """Raise InputError when ``write`` could not write ``path``, before any work is done for it.
+
+    Its folder is made: a project's first snapshot comes before the folder of its snapshots.
+    """
     if not Path(path).name.lower().endswith(KINDS):
         raise InputError(
             f"{one_line(path)}: expected a file name that ends in one of {', '.join(KINDS)}"
         )
     if path.lower().endswith(".zst"):
         _zstandard()
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{one_line(path)}: cannot write: {error.strerror or error}") from None
     save.check_place(path, force)
 
 

@@ -19,7 +19,7 @@ from sizeforensics.causes import CAUSES
 from sizeforensics.errors import Corrupt, LawBroken
 from sizeforensics.report.presentation import diff_report
 from tests.builders import artifact
-from tests.golden import samples
+from tests.golden import real, samples
 
 PYTHON = sys.executable
 
@@ -271,6 +271,12 @@ def test_outputs_are_checked_before_any_work(monkeypatch, capsys, tmp_path):
     assert "expected an existing folder" in capsys.readouterr().err
 
 
+def test_the_first_snapshot_of_a_project_makes_its_folder(tmp_path):
+    path = tmp_path / "sizes" / "new" / "model.json"
+    assert cli.run(["snapshot", str(real.MODELS / "tied.pt"), "-o", str(path)]) == 0
+    assert path.is_file()
+
+
 def test_reader_that_goes_away_is_no_error():
     command = f"{PYTHON} -m sizeforensics explain | head -c 1; echo ${{PIPESTATUS[0]}}"
     for _ in range(3):
@@ -365,7 +371,7 @@ TERMINAL = """
 import time
 from sizeforensics import api, cli, formats
 from sizeforensics.report.presentation import diff_report
-from tests.golden import samples
+from tests.golden import real, samples
 formats.read = lambda *_: samples.artifact("a", [(1000, "tensor-data", "w")])
 def compare(before, after, advance):
     for _ in range({steps}):
