@@ -80,14 +80,11 @@ def waves(core: Array) -> Recipe | None:
 
 
 def _are_sines(table: Array) -> bool:
-    # A few rows of a few columns refuse nearly everything that is no such table.
-    if not _recurs(table[:, :LEAST_COLUMNS]):
-        return False
     edges = [0, LEAST_COLUMNS, *range(COLUMNS, table.shape[1], COLUMNS), table.shape[1]]
+    # A few columns refuse nearly everything that is no such table.
+    blocks = [table[:, first:last] for first, last in pairwise(edges) if first != last]
     try:
-        return all(
-            first == last or _fit(table[:, first:last]) for first, last in pairwise(edges)
-        )
+        return all(map(_recurs, blocks)) and all(map(_fit, blocks))
     except np.linalg.LinAlgError:  # numbers too large for their squares
         return False
 
@@ -97,15 +94,19 @@ def _recurs(table: Array) -> bool:
 
     Each of the three elements may be off as far as ``_fit`` allows at the highest frequency.
     """
-    rows = table[:FEW].astype(np.float64)
-    middle, around = rows[1:-1], rows[:-2] + rows[2:]
+    wide = table.astype(np.float64)
     computed, rounded = slack(table)
-    # What is not finite fails the comparison.
-    peak = np.abs(table.astype(np.float64)).max(axis=0)
-    factor = (around * middle).sum(axis=0) / np.maximum((middle * middle).sum(axis=0), 1e-300)
-    left = np.sqrt(((around - factor * middle) ** 2).mean(axis=0))
     error = computed + 2 * rounded + ARGUMENT * SINGLE * np.pi * len(table)
-    return bool(np.all(left <= 4 * error * peak))
+    bound = 4 * error * np.abs(wide).max(axis=0)
+    # The first rows refuse nearly everything, but not zeros with a few numbers behind them.
+    for rows in (wide[:FEW], wide):
+        middle, around = rows[1:-1], rows[:-2] + rows[2:]
+        factor = (around * middle).sum(axis=0) / np.maximum((middle * middle).sum(axis=0), 1e-300)
+        left = np.sqrt(((around - factor * middle) ** 2).mean(axis=0))
+        # What is not finite fails the comparison.
+        if not np.all(left <= bound):
+            return False
+    return True
 
 
 def _fit(table: Array) -> bool:
