@@ -41,7 +41,5 @@ def cut(text: str, limit: int = LONGEST) -> str:
 
 def one_line(text: str, limit: int = 300) -> str:
     """``visible`` text cut in the middle to ``limit`` characters, for messages."""
-    if len(text) > 2 * limit:
-        # Escaping first would cost as much as the hostile name is long.
-        text = text[:limit] + "…" + text[-limit:]
-    return cut(visible(text), limit)
+    # Escaping all of a hostile name would cost as much as it is long.
+    return cut(visible(cut(text, 2 * limit + 1)), limit)
