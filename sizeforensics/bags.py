@@ -21,7 +21,7 @@ BAG_BYTES = 6
 
 MODULUS = 1 << 8 * BAG_BYTES
 
-_ODD = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """2**64 over the golden ratio: multiplying by it spreads neighbouring numbers evenly."""
 
 _HALF = np.uint64(32)
@@ -76,7 +76,7 @@ def _scramble(values: Array, name: str, found: Numbers, spare: Numbers) -> None:
         wide = spare.view(values.dtype)[: len(values)]
         np.add(values, values.dtype.type(0), out=wide)  # of the two zeros the one without a sign
         np.copyto(found, wide.view(f"u{wide.itemsize}"))
-    found *= _ODD
+    found *= GOLDEN
     np.right_shift(found, _HALF, out=spare)
     found ^= spare
     found *= found

@@ -9,12 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sizeforensics.bags import GOLDEN
 from sizeforensics.spans import Integers
 
 Hashes = npt.NDArray[np.uint64]
-
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)
-"""Odd, with bits everywhere: that of Fibonacci hashing."""
 
 
 class _Column(NamedTuple):
@@ -73,6 +71,6 @@ def _hashed(windows: npt.NDArray[Any]) -> Hashes:
     padded[:, :size] = np.ascontiguousarray(windows).view(np.uint8).reshape(len(windows), size)
     found = np.zeros(len(windows), dtype=np.uint64)
     for word in padded.view(np.uint64).T:
-        found = (found ^ word) * _FACTOR
+        found = (found ^ word) * GOLDEN
         found ^= found >> np.uint64(32)
     return found

@@ -13,6 +13,7 @@ from collections import defaultdict
 
 import numpy as np
 
+from sizeforensics.bags import GOLDEN
 from sizeforensics.excerpts import MARK_BYTES, MARKS
 from sizeforensics.matching.arrays import Array
 from sizeforensics.matching.casts import as_float
@@ -29,8 +30,6 @@ LEAST_WIDTH = 8
 _VALUE_BITS = 8
 """The last bits of a mark: they are of the elements, which are others once they are cast."""
 
-_ODD = np.uint64(0x9E3779B97F4A7C15)
-
 
 def marks_of(matrix: Array, name: str) -> tuple[int, ...]:
     """The smallest marks of a matrix's rows, ascending; none where many rows have the same mark."""
@@ -45,10 +44,10 @@ def marks_of(matrix: Array, name: str) -> tuple[int, ...]:
     keys = np.packbits(signs.reshape(len(rows), -1), axis=1).view(np.uint64)[:, 0]
     # All of one sign, and of one order or one size: too many rows are.
     telling = np.any(signs != signs[:, :, :1], axis=(1, 2))
-    places = np.arange(1, 2 * rows.shape[1], 2, dtype=np.uint64) * _ODD
+    places = np.arange(1, 2 * rows.shape[1], 2, dtype=np.uint64) * GOLDEN
     values = (rows[telling].view(np.uint32) * places).sum(axis=1) >> np.uint64(64 - _VALUE_BITS)
-    keys = keys[telling] * _ODD
-    keys = (keys ^ keys >> np.uint64(29)) * _ODD >> np.uint64(64 - 8 * MARK_BYTES + _VALUE_BITS)
+    keys = keys[telling] * GOLDEN
+    keys = (keys ^ keys >> np.uint64(29)) * GOLDEN >> np.uint64(64 - 8 * MARK_BYTES + _VALUE_BITS)
     marks = np.unique(keys << np.uint64(_VALUE_BITS) | values)
     return tuple(marks[:MARKS].tolist()) if len(marks) >= max(MARKS, len(rows) // 2) else ()
 
