@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
-
-from sizeforensics.excerpts import grid_shape
 from sizeforensics.inventory import Quantization
 from sizeforensics.matching.arrays import Array
 from sizeforensics.matching.pairing import Pairing
+from sizeforensics.matching.quantization.kept_codes import plain_codes
 from sizeforensics.matching.quantization.kept_scales import kept_spreads
 from sizeforensics.matching.quantization.spreads import Spread, in_words, spreads
 from sizeforensics.matching.quantization.stored_scales import Stored, codes_of, stored_scales
@@ -55,8 +53,7 @@ class StoredCodes:
             for spread in [] if codes is None else spreads(shape, stored):
                 if codes is not None:
                     yield Reading(codes, spread, in_words(spread, stored))
-        elif link is not None and unit.sample is not None:
-            kept = unit.sample.astype(np.float64).reshape(grid_shape(shape))
+        elif link is not None and (kept := plain_codes(unit)) is not None:
             for spread, places in kept_spreads(self._inventory, link, shape):
-                if places is None or places.whole(kept.shape):
-                    yield Reading(kept, spread, f"quantised {spread.words}: what is kept is within half a step")
+                if places is None or places.whole(kept.grid.shape):
+                    yield Reading(kept.grid, spread, f"quantised {spread.words}: what is kept is within half a step")
