@@ -110,11 +110,10 @@ class Removal:
         tensor = self._inventory.tensors[index]
         subject = tensor.scope if self._held[holder] > 1 else tensor.name
         self._ranges.append((0, start, end))
-        number = tensor.storage
-        storage = None if number is None else self._inventory.storages[number]
-        inside = storage is not None and storage.file == 0 and start <= storage.offset < end
-        if inside and number is not None:
-            self._left[number] = 0
+        if tensor.storage is not None:
+            storage = self._inventory.storages[tensor.storage]
+            if storage.file == 0 and start <= storage.offset < end:
+                self._left[tensor.storage] = 0
         self._cuts[cause].append((0, start, end, self._part(cause, subject)))
 
     def _take(self, cause: str, part: int, number: int, wanted: int) -> None:
